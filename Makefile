@@ -1,0 +1,83 @@
+# The two commands that matter: `go run ./cmd/hivegate demo` and `make test`.
+GO       ?= go
+BIN      := bin/hivegate
+FUZZTIME ?= 60s
+BENCH    ?= .
+# Longest time for the tests of one package. The slowest is e2e.
+TIMEOUT  ?= 10m
+
+# The race detector needs cgo, and so a C compiler. `go env CGO_ENABLED` is 1
+# only where one is found (or where it is forced, hence the second look).
+RACE := $(shell if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null 2>&1; then echo -race; fi)
+
+# A linter in $GOPATH/bin counts as installed, whether PATH has that folder or not.
+LINTER := $(shell command -v golangci-lint 2>/dev/null || { p="$$($(GO) env GOPATH)/bin/golangci-lint"; [ -x "$$p" ] && echo "$$p"; })
+
+.DEFAULT_GOAL := help
+.PHONY: help test vet lint lint-if-installed unit e2e flood build fmt fuzz bench demo xcaddy routes clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; do printf '%-8s %s\n' "$$t" "$$d"; done
+
+test: vet lint-if-installed unit e2e ## vet, linter (where installed), all tests, e2e on the built binary
+
+vet:
+	$(GO) vet ./...
+
+lint: ## run golangci-lint (v2)
+	@[ -n "$(LINTER)" ] || { echo "golangci-lint is not installed: go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0" >&2; exit 1; }
+	$(LINTER) run ./...
+
+lint-if-installed:
+ifeq ($(LINTER),)
+	@echo "golangci-lint is not installed: linting left out"
+else
+	@case "$$($(LINTER) version 2>/dev/null)" in \
+		*"version 2."*|*"version v2."*) echo "$(LINTER) run ./..."; exec $(LINTER) run ./... ;; \
+		*) echo "$(LINTER) is not version 2: linting left out" ;; \
+	esac
+endif
+
+unit:
+ifeq ($(RACE),)
+	@echo "no C compiler found: tests run without -race"
+endif
+	$(GO) test $(RACE) -timeout $(TIMEOUT) $$($(GO) list ./... | grep -v '/e2e$$')
+
+# On its own, after the others: it measures latencies, and shares the cores with nobody.
+e2e:
+	$(GO) test $(RACE) -timeout $(TIMEOUT) ./e2e
+
+flood: ## 2,000 bad keys a second for 20 s: p50 and p99 with and without
+	HIVEGATE_FLOOD=full $(GO) test -count=1 -v -timeout $(TIMEOUT) -run '^TestFlood' ./e2e
+
+build: ## static binary in bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/hivegate
+
+fmt: ## gofmt everything
+	gofmt -w $$($(GO) list -f '{{.Dir}}' ./...)
+
+fuzz: ## each fuzz target for FUZZTIME (60s)
+	@set -e; found=; \
+	for dir in $$(grep -rlE --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname | sort -u); do \
+		for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' "$$dir"/*_test.go | sed 's/^func //' | sort -u); do \
+			found=1; echo "== $$dir $$target for $(FUZZTIME)"; \
+			$(GO) test "$$dir" -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME); \
+		done; \
+	done; \
+	[ -n "$$found" ] || { echo "no fuzz target found" >&2; exit 1; }
+
+bench: ## benchmarks with allocation counts (BENCH=regexp)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $$($(GO) list ./... | grep -v '/e2e$$')
+
+demo: ## Caddyfile.example with two small backends; prints curl lines to try
+	$(GO) run ./cmd/hivegate demo
+
+xcaddy: ## build Caddy with hivegate through xcaddy, as xcaddy.toml says
+	$(GO) run ./internal/xcaddy
+
+routes: ## write examples/hiveos.routes again from e2e/testdata/hiveos-routes.csv
+	$(GO) test ./examples -run '^TestHiveOSRoutes' -update
+
+clean:
+	rm -rf bin

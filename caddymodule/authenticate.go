@@ -1,0 +1,195 @@
+package caddymodule
+
+import (
+	"context"
+	"strings"
+
+	"github.com/hivegate/hivegate/internal/credential"
+	"github.com/hivegate/hivegate/internal/refusal"
+	"github.com/hivegate/hivegate/keystore"
+	"github.com/hivegate/hivegate/limiter"
+)
+
+// authenticate is steps 4 and 5: the credential, and who it stands for.
+func (x *exchange) authenticate() *refusal.Refusal {
+	value, problem := credential.Bearer(x.r.Header)
+	switch problem = problem.WithLogin(x.loginHeaders); problem {
+	case credential.None:
+	case credential.Missing:
+		ref := &refusal.Refusal{Reason: refusal.ReasonMissingCredentials}
+		if holdsKey(x.r.URL.RawQuery, x.rt.prefixes) {
+			ref.Credential, ref.Hint = true, credential.QueryHint
+		}
+		return x.withFailureBudget(ref)
+	case credential.LoginHeaders:
+		return x.withFailureBudget(&refusal.Refusal{Reason: refusal.ReasonMissingCredentials, Credential: true, Hint: problem.Hint()})
+	case credential.Multiple:
+		return &refusal.Refusal{Reason: refusal.ReasonMultipleCredentials, Credential: true, Hint: problem.Hint()}
+	default:
+		return x.withFailureBudget(&refusal.Refusal{Reason: refusal.ReasonMalformedAuthorization, Credential: true, Hint: problem.Hint()})
+	}
+	x.kind = refusal.KindAPIKey
+	if credential.IsJWT(value) {
+		x.kind = refusal.KindJWT
+		return x.withFailureBudget(&refusal.Refusal{Reason: refusal.ReasonTokenInvalid, Kind: refusal.KindJWT, Credential: true,
+			Hint: "this site accepts no JWTs; send an API key"})
+	}
+	return x.verifyKey(value)
+}
+
+// verifyKey judges an API key.
+func (x *exchange) verifyKey(value string) *refusal.Refusal {
+	if prefixes := x.g.c.prefixes; prefixes != nil && !hasAnyPrefix(value, prefixes) {
+		return x.badKey(refusal.ReasonAPIKeyInvalid)
+	}
+	keys, err := x.rt.keys.opened(x.r.Context())
+	if err != nil {
+		return &refusal.Refusal{Reason: refusal.ReasonKeystoreUnavailable, Credential: true, Err: err}
+	}
+	x.guard = attempts{x: x}
+	res := keys.verifier.Verify(x.r.Context(), x.now, x.g.c.formats, value, &x.guard)
+	switch res.Outcome {
+	case keystore.Valid:
+		return x.admit(res)
+	case keystore.Unknown:
+		return x.unknownKey()
+	case keystore.WrongSecret:
+		x.failedID = res.ID.String()
+		return x.badKey(refusal.ReasonAPIKeyInvalid)
+	case keystore.AttemptsExceeded:
+		x.failedID = res.ID.String()
+		return x.attemptsLimited()
+	case keystore.Revoked:
+		x.failedID = res.ID.String()
+		return x.badKey(refusal.ReasonAPIKeyRevoked)
+	case keystore.Disabled:
+		x.failedID = res.ID.String()
+		return x.badKey(refusal.ReasonAPIKeyDisabled)
+	case keystore.Expired:
+		x.failedID = res.ID.String()
+		return x.badKey(refusal.ReasonAPIKeyExpired)
+	case keystore.Overloaded:
+		return &refusal.Refusal{Reason: refusal.ReasonOverloaded, Credential: true}
+	case keystore.Unavailable:
+		return &refusal.Refusal{Reason: refusal.ReasonKeystoreUnavailable, Credential: true, Err: res.Err}
+	}
+	return x.badKey(refusal.ReasonAPIKeyInvalid) // malformed, and whatever else: deny
+}
+
+// admit takes the verified key as the principal.
+func (x *exchange) admit(res keystore.Result) *refusal.Refusal {
+	x.entry, x.secret = res.Entry, res.Secret
+	x.principal = x.rt.principalOf(res.Entry)
+	x.subject = x.principal.subject
+	if rec := res.Entry.Record(); len(rec.IPAllowlist) > 0 && !rec.AllowsAddr(x.addr) {
+		return &refusal.Refusal{Reason: refusal.ReasonAddressForbidden, Kind: refusal.KindAPIKey, Credential: true}
+	}
+	return nil
+}
+
+func (x *exchange) badKey(reason refusal.Reason) *refusal.Refusal {
+	return x.withFailureBudget(&refusal.Refusal{Reason: reason, Kind: refusal.KindAPIKey, Credential: true})
+}
+
+// unknownKey counts an unknown id under the caller's address.
+func (x *exchange) unknownKey() *refusal.Refusal {
+	s := x.scratch
+	s.demand(x.rt.authFailures, addressSubject(x.addr), 1)
+	if err := x.rt.limits.Decide(x.r.Context(), x.now, &s.req, &s.dec); err != nil {
+		return &refusal.Refusal{Reason: refusal.ReasonAPIKeyInvalid, Kind: refusal.KindAPIKey, Credential: true, Err: err}
+	}
+	x.limited = true
+	if s.dec.Outcome != limiter.Allowed {
+		return x.attemptsLimited()
+	}
+	return &refusal.Refusal{Reason: refusal.ReasonAPIKeyInvalid, Kind: refusal.KindAPIKey, Credential: true}
+}
+
+// attemptsLimited is the refusal of a spent budget.
+func (x *exchange) attemptsLimited() *refusal.Refusal {
+	x.peekFailureBudget(1)
+	s := x.scratch
+	s.dec.Outcome = limiter.RateLimited
+	s.dec.RetryAfter = 0
+	for _, st := range s.dec.States {
+		s.dec.RetryAfter = max(s.dec.RetryAfter, st.Wait)
+	}
+	return x.rateRefusal(&refusal.Refusal{Reason: refusal.ReasonAuthAttemptsLimited, Kind: refusal.KindAPIKey, Credential: true})
+}
+
+// withFailureBudget lets a 401 describe the budget of failures that its
+// address has left, so that every answer tells its caller where it stands.
+func (x *exchange) withFailureBudget(ref *refusal.Refusal) *refusal.Refusal {
+	x.peekFailureBudget(1)
+	return ref
+}
+
+func (x *exchange) peekFailureBudget(cost int) {
+	s := x.scratch
+	s.reset()
+	s.demand(x.rt.authFailures, failureSubject(addressSubject(x.addr), x.failedID), cost)
+	s.dec.States = append(s.dec.States[:0], limiter.State{})
+	if err := x.rt.limits.Peek(x.r.Context(), x.now, s.req.Demands, s.dec.States); err != nil {
+		s.reset() // a 401 without numbers is still a right 401
+		return
+	}
+	x.limited = true
+}
+
+// failureSubject is whose budget a failure is charged to: the address, or the
+// pair of address and key id.
+func failureSubject(address, id string) string {
+	if id == "" {
+		return address
+	}
+	return address + " " + id
+}
+
+// attempts is the budget of wrong secrets of one caller's address; it
+// implements keystore.Guard.
+type attempts struct{ x *exchange }
+
+// Spend implements keystore.Guard. Where no counter can be reached the attempt
+// is refused: an uncounted guess is what an attacker would cut the network for.
+func (a *attempts) Spend(id keystore.ID) bool {
+	var (
+		demand = [1]limiter.Demand{a.demand(id)}
+		dec    limiter.Decision
+	)
+	err := a.x.rt.limits.Decide(context.WithoutCancel(a.x.r.Context()), a.x.now, &limiter.Request{Demands: demand[:]}, &dec)
+	return err == nil && dec.Outcome == limiter.Allowed
+}
+
+// Refund implements keystore.Guard.
+func (a *attempts) Refund(id keystore.ID) {
+	demand := [1]limiter.Demand{a.demand(id)}
+	// An attempt that cannot be given back only makes the budget smaller.
+	_ = a.x.rt.limits.Refund(context.WithoutCancel(a.x.r.Context()), a.x.now, demand[:])
+}
+
+func (a *attempts) demand(id keystore.ID) limiter.Demand {
+	return limiter.Demand{
+		Limit:   a.x.rt.authFailures,
+		Subject: failureSubject(addressSubject(a.x.addr), id.String()),
+		Cost:    1,
+	}
+}
+
+func hasAnyPrefix(s string, prefixes []string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(s, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// holdsKey reports whether a query string has something that looks like a key.
+func holdsKey(query string, prefixes []string) bool {
+	for _, p := range prefixes {
+		if strings.Contains(query, "="+p) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,242 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap/exp/zapslog"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/hivegate/hivegate/internal/sealed"
+	"github.com/hivegate/hivegate/keystore"
+	"github.com/hivegate/hivegate/limiter"
+)
+
+// KeystoreGuest is a module of the namespace hivegate.keystores. After
+// Provision it is plain data: opening happens later, and what is opened
+// outlasts the configuration.
+type KeystoreGuest interface {
+	caddy.Module
+	// Location names the store to people: a path, or an address without secrets.
+	Location() string
+	// KeyFile is where a master key may be made when none is configured;
+	// empty: it must be configured.
+	KeyFile() string
+	// Opener returns the function that opens the store. It may keep nothing
+	// of this configuration but plain values. With create unset a missing
+	// database is an error.
+	Opener() func(ctx context.Context, create bool) (keystore.Store, error)
+	// MaxStaleness bounds how long a record in memory is trusted while the
+	// store cannot be reached.
+	MaxStaleness() time.Duration
+	// MustOpen reports whether a store that cannot be opened fails the load.
+	MustOpen() bool
+}
+
+// LimiterGuest is a module of the namespace hivegate.limiters.
+type LimiterGuest interface {
+	caddy.Module
+	// Opener returns the function that makes the limiter.
+	Opener() func() (limiter.Limiter, error)
+}
+
+// pools holds what outlasts one configuration, by [poolKey].
+var (
+	keyPool     = caddy.NewUsagePool()
+	limiterPool = caddy.NewUsagePool()
+)
+
+// poolKey identifies a backend: the guest's ID and the SHA-256 of its canonical
+// configuration with expanded secrets. The secrets themselves are not kept.
+func poolKey(guest caddy.Module, extra ...any) (string, error) {
+	raw, err := json.Marshal(append([]any{guest}, extra...))
+	if err != nil {
+		return "", fmt.Errorf("encode the configuration of %s: %w", guest.CaddyModule().ID, err)
+	}
+	sum := sha256.Sum256(raw)
+	return string(guest.CaddyModule().ID) + ":" + hex.EncodeToString(sum[:]), nil
+}
+
+// processLogger logs through whatever configuration is current, which is what
+// a backend that outlasts configurations needs.
+func processLogger() *slog.Logger {
+	return slog.New(zapslog.NewHandler(caddy.Log().Named("hivegate").Core(),
+		zapslog.WithName("hivegate"), zapslog.AddStacktraceAt(slog.Level(zapcore.FatalLevel)+100)))
+}
+
+// keyBackend is an opened keystore with its verifier. It is pooled.
+type keyBackend struct {
+	spec keyBackendSpec
+
+	lag     prometheus.Histogram
+	opening sync.Mutex // held while the store is being opened
+	ready   atomic.Pointer[openedKeys]
+}
+
+func newKeyBackend(spec *keyBackendSpec) *keyBackend {
+	return &keyBackend{spec: *spec, lag: newLagHistogram()}
+}
+
+// keyBackendSpec is everything that opening needs, as plain values.
+type keyBackendSpec struct {
+	open         func(ctx context.Context, create bool) (keystore.Store, error)
+	location     string
+	keyFile      string
+	master       []string
+	maxStaleness time.Duration
+	records      int
+	verified     int64
+}
+
+type openedKeys struct {
+	store    keystore.Store
+	crypto   *keystore.Crypto
+	verifier *keystore.Verifier
+}
+
+// opened returns the open keystore, opening it on first use. A failure is not
+// remembered: the next call tries again.
+func (b *keyBackend) opened(ctx context.Context) (*openedKeys, error) {
+	if o := b.ready.Load(); o != nil {
+		return o, nil
+	}
+	b.opening.Lock()
+	defer b.opening.Unlock()
+	if o := b.ready.Load(); o != nil {
+		return o, nil
+	}
+	store, crypto, err := b.spec.openStore(ctx, true)
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := keystore.NewVerifier(keystore.Options{
+		Store: store, Crypto: crypto,
+		Records: b.spec.records, Verified: b.spec.verified,
+		MaxStaleness: b.spec.maxStaleness,
+		Log:          processLogger,
+	})
+	if err == nil {
+		verifier.OnRevocationLag(func(d time.Duration) { b.lag.Observe(d.Seconds()) })
+		// The verifier outlives the request or configuration that opens it.
+		err = verifier.Start(context.WithoutCancel(ctx))
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start the keystore: %w", err), store.Close())
+	}
+	o := &openedKeys{store: store, crypto: crypto, verifier: verifier}
+	b.ready.Store(o)
+	return o, nil
+}
+
+// openStore opens the store and its data key.
+func (s *keyBackendSpec) openStore(ctx context.Context, create bool) (keystore.Store, *keystore.Crypto, error) {
+	store, err := s.open(ctx, create)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open keystore %s: %w", s.location, err)
+	}
+	dataKey, err := s.dataKey(ctx, store)
+	if err != nil {
+		return nil, nil, errors.Join(err, store.Close())
+	}
+	return store, keystore.NewCrypto(dataKey), nil
+}
+
+// dataKey opens the data key of the store with the configured master key, or
+// with the key file beside the database, which is made when neither exists.
+// nil without an error: the configuration says none.
+func (s *keyBackendSpec) dataKey(ctx context.Context, store keystore.Store) ([]byte, error) {
+	if len(s.master) == 1 && s.master[0] == "none" {
+		return nil, nil
+	}
+	var keys [][32]byte
+	for _, text := range s.master {
+		key, err := sealed.ParseKey(text)
+		if err != nil {
+			return nil, fmt.Errorf("master_key: %w", err)
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		key, err := s.keyFromFile(ctx, store)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	dataKey, err := sealed.LoadDataKey(ctx, store, sealed.Ring{Primary: keys[0], Old: keys[1:]})
+	if err != nil {
+		return nil, fmt.Errorf("open the data key of %s: %w", s.location, err)
+	}
+	return dataKey, nil
+}
+
+// Destruct closes the backend when the last reference on it is given back.
+func (b *keyBackend) Destruct() error {
+	o := b.ready.Load()
+	if o == nil {
+		return nil
+	}
+	return errors.Join(o.verifier.Close(), o.store.Close())
+}
+
+// limiterBackend is a limiter in the pool.
+type limiterBackend struct{ limiter limiter.Limiter }
+
+// Destruct ends the limiter when the last reference on it is given back.
+func (b *limiterBackend) Destruct() error { return b.limiter.Close() }
+
+// lifetime counts who uses a configuration's backends: the configuration
+// itself and its requests. The last one to leave releases them.
+type lifetime struct {
+	refs    atomic.Int64
+	release func()
+}
+
+func newLifetime(release func()) *lifetime {
+	l := &lifetime{release: release}
+	l.refs.Store(1)
+	return l
+}
+
+// join adds a user, unless everybody has left already.
+func (l *lifetime) join() bool {
+	for {
+		n := l.refs.Load()
+		if n <= 0 {
+			return false
+		}
+		if l.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (l *lifetime) leave() {
+	if l.refs.Add(-1) == 0 {
+		l.release()
+	}
+}
+
+// expand replaces placeholders such as {env.NAME} and {file./path}. A missing
+// value is an error that names the option, never an empty secret.
+func expand(option, text string) (string, error) {
+	if !strings.Contains(text, "{") {
+		return text, nil
+	}
+	out, err := caddy.NewReplacer().ReplaceOrErr(text, true, true)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w: set it in the environment of the server", option, err)
+	}
+	return strings.TrimSpace(out), nil
+}

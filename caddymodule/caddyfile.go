@@ -1,0 +1,169 @@
+package caddymodule
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/hivegate/hivegate/internal/policy"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption("hivegate", parseGlobal)
+	httpcaddyfile.RegisterHandlerDirective("hivegate", parseGate)
+	httpcaddyfile.RegisterDirectiveOrder("hivegate", httpcaddyfile.Before, "basic_auth")
+}
+
+// places remembers where each part of a configuration stands in the Caddyfile,
+// by the path that configError uses.
+type places map[string]caddyfile.Token
+
+// locate turns a mistake into an error with file and line: of the part itself,
+// or of the nearest part around it.
+func (p places) locate(e *configError, block caddyfile.Token) error {
+	for path := e.Path; path != ""; {
+		if t, ok := p[path]; ok {
+			return errAt(t, e)
+		}
+		i := strings.LastIndexByte(path, '/')
+		if i < 0 {
+			break
+		}
+		path = path[:i]
+	}
+	return errAt(block, e)
+}
+
+// errAt says where a mistake stands, in the form that Caddy's own errors have.
+func errAt(t caddyfile.Token, err error) error {
+	return fmt.Errorf("%w, at %s:%d", err, t.File, t.Line)
+}
+
+// errAtf is errAt for a text.
+func errAtf(t caddyfile.Token, format string, args ...any) error {
+	return errAt(t, fmt.Errorf(format, args...))
+}
+
+// option is one entry of a table of options: what it takes, and what reads it.
+// args is shown when its words are wrong.
+type option[T any] struct {
+	usage string
+	once  bool
+	read  func(*block, T) error
+}
+
+// block is a Caddyfile block being read.
+type block struct {
+	*caddyfile.Dispenser
+	places places
+	name   string          // the option being read
+	start  caddyfile.Token // its token
+}
+
+// usage is the error for wrong words of the option being read.
+func (b *block) usage(usage string) error {
+	return errAtf(b.start, "%s: write '%s'", b.name, usage)
+}
+
+// words returns the rest of the line.
+func (b *block) words() []string { return b.RemainingArgs() }
+
+// noBlock refuses a block after an option that takes none.
+func (b *block) noBlock() error {
+	for nesting := b.Nesting(); b.NextBlock(nesting); {
+		return errAtf(b.start, "%s takes no block", b.name)
+	}
+	return nil
+}
+
+// readBlock reads the options of a block by a table. Options that are known but
+// not built yet are refused, never ignored.
+func readBlock[T any](b *block, what string, table map[string]option[T], later map[string]string, into T) error {
+	seen := make(map[string]caddyfile.Token)
+	for nesting := b.Nesting(); b.NextBlock(nesting); {
+		token := b.Token()
+		name := token.Text
+		if why, ok := later[name]; ok {
+			return errAtf(token, "%s: '%s' is not supported yet (%s)", what, name, why)
+		}
+		opt, ok := table[name]
+		if !ok {
+			return errAtf(token, "%s: %s", what, unknownOption(name, table, later))
+		}
+		if first, twice := seen[name]; twice && opt.once {
+			return errAtf(token, "%s: '%s' is given twice, first in line %d", what, name, first.Line)
+		}
+		seen[name] = token
+		sub := &block{Dispenser: b.Dispenser, places: b.places, name: name, start: token}
+		if err := opt.read(sub, into); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func unknownOption[T any](name string, table map[string]option[T], later map[string]string) string {
+	names := make([]string, 0, len(table)+len(later))
+	for n := range table {
+		names = append(names, n)
+	}
+	for n := range later {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	if near := policy.Nearest(name, names); near != "" {
+		return fmt.Sprintf("unknown option '%s'; did you mean '%s'?", name, near)
+	}
+	return fmt.Sprintf("unknown option '%s'; there are: %s", name, strings.Join(names, ", "))
+}
+
+// parseGlobal parses the global option; see reference.md for its grammar.
+func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
+	d.Next() // the option's name
+	start := d.Token()
+	if existing != nil {
+		return nil, errAtf(start, "a second global 'hivegate' block: keys, limits and plans are shared by all sites, so put everything into one")
+	}
+	app := new(App)
+	b := &block{Dispenser: d, places: make(places), name: "hivegate", start: start}
+	if len(b.words()) > 0 {
+		return nil, errAtf(start, "the global option 'hivegate' takes a block only")
+	}
+	if err := readBlock(b, "hivegate", globalOptions, globalLater, app); err != nil {
+		return nil, err
+	}
+	if _, mistake := compileApp(app); mistake != nil {
+		return nil, b.places.locate(mistake, start)
+	}
+	return httpcaddyfile.App{Name: "hivegate", Value: encodeApp(app)}, nil
+}
+
+// parseGate parses the directive; see reference.md for its grammar.
+func parseGate(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	h.Next() // the directive's name
+	start := h.Token()
+	g := new(Gate)
+	b := &block{Dispenser: h.Dispenser, places: make(places), name: "hivegate", start: start}
+	if len(b.words()) > 0 {
+		return nil, errAtf(start, "hivegate takes one matcher at most, and a block")
+	}
+	if err := readBlock(b, "hivegate", gateOptions, gateLater, g); err != nil {
+		return nil, err
+	}
+	app, err := decodeApp(h.Option("hivegate"))
+	if err != nil {
+		return nil, errAt(start, err)
+	}
+	set, mistake := compileApp(app)
+	if mistake != nil {
+		return nil, errAt(start, mistake)
+	}
+	if _, mistake := compileGate(g, set); mistake != nil {
+		return nil, b.places.locate(mistake, start)
+	}
+	return g, nil
+}

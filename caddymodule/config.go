@@ -1,0 +1,158 @@
+package caddymodule
+
+import (
+	"encoding/json"
+)
+
+// KeyFormat is one accepted form of API keys: `<prefix><body>`.
+type KeyFormat struct {
+	// The text that every key of this form begins with, such as `hive_sk_`.
+	// Letters, digits, `_`, `-` and `.`. Misuse: a prefix shared with another
+	// product makes leaked keys hard to tell apart.
+	Prefix string `json:"prefix"`
+	// The number of base62 characters after the prefix: 12 of public id,
+	// 6 of checksum, the rest is the secret. Unit: characters, 40 to
+	// 72 − len(prefix). Default: `48`.
+	Length int `json:"length,omitempty"`
+}
+
+// Alias makes Name another name of the scope Of.
+type Alias struct {
+	// The other name, `resource:action`.
+	Name string `json:"name"`
+	// The scope that it stands for; of the same resource.
+	Of string `json:"of"`
+}
+
+// Preset is a named set of scopes for creating keys.
+type Preset struct {
+	// The name that `apikey create --preset` takes.
+	Name string `json:"name"`
+	// The scopes that such a key gets.
+	Scopes []string `json:"scopes"`
+}
+
+// Class is a named limit that routes opt into with `class=NAME`.
+type Class struct {
+	// The class's name; no plan may have the same.
+	Name string `json:"name"`
+	// `<n>/<s|m|h|d or a Go duration> [burst N] [per owner|key|ip]`. Unit:
+	// requests in the period. Default: none, the name is only declared for
+	// plans and concurrency. `0/m` refuses everything.
+	Rate string `json:"rate,omitempty"`
+}
+
+// Concurrent bounds the requests in flight.
+type Concurrent struct {
+	// The class whose requests are counted. Default: all requests.
+	Class string `json:"class,omitempty"`
+	// How many may be in flight at once, per subject. Unit: requests; at least 1.
+	Max int `json:"max"`
+}
+
+// Plan is the set of limits of a subscription.
+type Plan struct {
+	// The plan's name, by which keys refer to it.
+	Name string `json:"name"`
+	// Rates over all requests, each `<n>/<period> [burst N] [per owner|key|ip]`,
+	// or the one word `unlimited`. Unit: requests in the period; all of them
+	// apply together. Default: none, which is unlimited.
+	Requests []string `json:"requests,omitempty"`
+	// This plan's own figures for classes. Default: each class's own.
+	Classes []Class `json:"classes,omitempty"`
+	// Bounds on requests in flight. Default: none.
+	Concurrent []Concurrent `json:"concurrent,omitempty"`
+}
+
+// App is the hivegate app: what all sites share. Keys, buckets and plans are
+// the same for every gate of a configuration.
+type App struct {
+	// Where keys live. Default: `sqlite`, in `keys.db` in Caddy's data directory.
+	KeystoreRaw json.RawMessage `json:"keystore,omitempty" caddy:"namespace=hivegate.keystores inline_key=backend"`
+	// Where counters live. Default: `memory`.
+	LimiterRaw json.RawMessage `json:"limiter,omitempty" caddy:"namespace=hivegate.limiters inline_key=backend"`
+	// The master key, then older ones that may still open what they sealed:
+	// each 32 bytes as base64 or hex; placeholders such as `{env.NAME}` are
+	// expanded. The one word `none`: nothing but bcrypt hashes is stored.
+	// Default: with sqlite a key file beside the database, made at first
+	// start. Misuse: a key in clear text here ends up in every copy of the
+	// configuration.
+	MasterKey []string `json:"master_key,omitempty"`
+	// The accepted forms of keys; new keys get the first. Default: `hive_sk_`
+	// and 48 characters.
+	KeyFormats []KeyFormat `json:"key_formats,omitempty"`
+	// The bcrypt cost of new keys, 4 to 14; each step doubles the work of a
+	// first verification. Default: `10`.
+	BcryptCost int `json:"bcrypt_cost,omitempty"`
+	// The budget of failed verifications, per address and key id for wrong
+	// secrets and per address for unknown ids. Default: `10/m`.
+	AuthFailures string `json:"auth_failures,omitempty"`
+	// The closed list of scopes; a route, preset or key that names another is
+	// refused. Default: none, every well-formed scope is known.
+	Scopes []string `json:"scopes,omitempty"`
+	// Other names of scopes. Default: none.
+	Aliases []Alias `json:"aliases,omitempty"`
+	// Named sets of scopes for creating keys. Default: none.
+	Presets []Preset `json:"presets,omitempty"`
+	// Named limits that routes opt into. Default: none.
+	Classes []Class `json:"classes,omitempty"`
+	// The plans. Default: none, nobody is limited by a plan.
+	Plans []Plan `json:"plans,omitempty"`
+	// The plan of keys that name none, or one that is gone. Required once a
+	// plan exists.
+	DefaultPlan string `json:"default_plan,omitempty"`
+	// The limit of public routes, per client address. Default: none.
+	Anonymous string `json:"anonymous,omitempty"`
+	// How many key records are kept in memory. A verified key without a stored
+	// digest is hashed again only after its record has left. Unit: records.
+	// Default: `100000`.
+	RecordCache int `json:"record_cache,omitempty"`
+	// How many verifications are remembered beyond the records in memory.
+	// Unit: keys. Default: `1000000`.
+	VerifiedCache int64 `json:"verified_cache,omitempty"`
+
+	runtime *runtime
+}
+
+// Route is one line of a gate's route table.
+type Route struct {
+	// The methods, or `*` for all but TRACE and CONNECT. HEAD follows GET.
+	Methods []string `json:"methods"`
+	// The path in the grammar of Go's net/http without a host:
+	// `/farms/{farmId}`, `/files/{rest...}`.
+	Path string `json:"path"`
+	// Everybody may pass. Default: `false`.
+	Public bool `json:"public,omitempty"`
+	// Every valid credential may pass. Default: `false`.
+	Authenticated bool `json:"authenticated,omitempty"`
+	// The scopes that are needed: one of each inner list. Default: none; then
+	// public or authenticated must be set.
+	Scopes [][]string `json:"scopes,omitempty"`
+	// The classes whose limits apply as well. Default: none.
+	Classes []string `json:"classes,omitempty"`
+	// How many tokens a request takes. Unit: tokens. Default: `1`.
+	Cost int `json:"cost,omitempty"`
+
+	// Where the line stands in the Caddyfile, while that is being read.
+	file string
+	line int
+}
+
+// Forward says what the next handlers see of the caller.
+type Forward struct {
+	// The beginning of the identity headers' names. Inbound headers that begin
+	// so, in any spelling, are removed. Default: `X-Auth-`.
+	Prefix string `json:"prefix,omitempty"`
+	// Which credentials go on: `none`, `jwt` (API keys are removed) or `all`.
+	// Default: `none`. Misuse: with `all` every backend can act as its callers.
+	Credentials string `json:"credentials,omitempty"`
+}
+
+// Accept says which credentials a site takes.
+type Accept struct {
+	// Take API keys. Default: `true` when Accept is absent.
+	Keys bool `json:"keys,omitempty"`
+	// Of these prefixes only; each must be that of an accepted form.
+	// Default: all.
+	Prefixes []string `json:"prefixes,omitempty"`
+}

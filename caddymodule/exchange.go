@@ -1,0 +1,281 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/hivegate/hivegate/internal/policy"
+	"github.com/hivegate/hivegate/internal/refusal"
+	"github.com/hivegate/hivegate/keystore"
+	"github.com/hivegate/hivegate/limiter"
+)
+
+// gateVar marks, in Caddy's table of request variables, that a gate was met.
+const gateVar = "hivegate"
+
+var (
+	errSecondGate = errors.New("the request met a second hivegate handler; gate each request once")
+	errClosed     = errors.New("this configuration is closed")
+)
+
+// exchange is one request on its way through the gate. It lives as long as the
+// request and its access log, so it is not reused; what may be is in scratch.
+type exchange struct {
+	responder
+
+	g       *Gate
+	rt      *runtime
+	r       *http.Request
+	scratch *scratch // until ServeHTTP returns
+	now     time.Time
+	vars    map[string]any
+	path    string // escaped, as routes match it
+
+	addr         netip.Addr
+	trusted      bool
+	loginHeaders bool
+	kind         refusal.Kind
+	failedID     string // the key whose secret was not right
+	guard        attempts
+
+	route     *compiledRoute
+	principal *principal // nil: anonymous, or not yet known
+	entry     *keystore.Entry
+	secret    int
+	subject   string
+	limited   bool // scratch.dec describes limits that applied
+	holding   bool // slots were taken and must be given back
+	refused   *refusal.Refusal
+
+	node   keystore.StreamNode
+	cancel context.CancelFunc
+}
+
+// scratch is the memory of one decision; it is reused.
+type scratch struct {
+	match policy.Match
+	req   limiter.Request
+	dec   limiter.Decision
+}
+
+var scratches = sync.Pool{New: func() any {
+	return &scratch{
+		req: limiter.Request{Demands: make([]limiter.Demand, 0, 8), Holds: make([]limiter.Hold, 0, 4)},
+		dec: limiter.Decision{States: make([]limiter.State, 0, 8)},
+	}
+}}
+
+func (s *scratch) reset() {
+	s.req.Demands = s.req.Demands[:0]
+	s.req.Holds = s.req.Holds[:0]
+	s.dec = limiter.Decision{States: s.dec.States[:0]}
+}
+
+// free gives the scratch back without what it pointed to.
+func (s *scratch) free() {
+	clear(s.req.Demands)
+	clear(s.req.Holds)
+	clear(s.dec.States)
+	s.reset()
+	s.match = policy.Match{}
+	scratches.Put(s)
+}
+
+func (s *scratch) demand(l *limiter.Limit, subject string, cost int) {
+	s.req.Demands = append(s.req.Demands, limiter.Demand{Limit: l, Subject: subject, Cost: cost})
+}
+
+// leave gives back what the request held: its slots, its place among the key's
+// open requests and its reference on the backends.
+func (x *exchange) leave() {
+	if x.entry != nil && x.cancel != nil {
+		x.entry.Leave(&x.node)
+		x.cancel()
+	}
+	x.releaseSlots()
+	x.rt.life.leave()
+}
+
+func (x *exchange) releaseSlots() {
+	if x.holding {
+		x.holding = false
+		x.rt.limits.Release(&x.scratch.req, &x.scratch.dec)
+	}
+}
+
+// forward hands the request on. The slots are held until the answer is
+// finished, the client is gone, or the upgraded connection ends: that is when
+// the next handler returns.
+func (x *exchange) forward(next caddyhttp.Handler) error {
+	x.rt.metrics.passed(x)
+	if x.entry == nil {
+		return next.ServeHTTP(x, x.r)
+	}
+	// The request must end when its key does. Plain cancellation is what
+	// reverse_proxy takes for a client that left, so it neither retries nor
+	// answers.
+	ctx, cancel := context.WithCancel(x.r.Context())
+	x.cancel = cancel
+	x.node.Stream = x
+	x.entry.Join(&x.node)
+	x.entry.Used(x.now, x.addrText(), x.routeLabel(), x.secret)
+	return next.ServeHTTP(x, x.r.WithContext(ctx))
+}
+
+// Allowed implements keystore.Stream: whether the request may stay open now
+// that its key's record has changed, or has come of age.
+func (x *exchange) Allowed(rec *keystore.Record, now time.Time) bool {
+	if rec.StatusAt(now) != keystore.StatusActive {
+		return false
+	}
+	if len(rec.IPAllowlist) > 0 && !rec.AllowsAddr(x.addr) {
+		return false
+	}
+	if x.route == nil {
+		return true
+	}
+	// The scratch belongs to the request's own goroutine, so the route is
+	// looked up anew.
+	var m policy.Match
+	x.g.c.table.Match(x.method(), x.path, &m)
+	if m.Found != policy.Matched {
+		return false
+	}
+	return m.Route.Check(x.rt.universe.CompileLenient(rec.Scopes), &m).Kind == policy.VerdictOK
+}
+
+// Cut implements keystore.Stream.
+func (x *exchange) Cut() { x.cancel() }
+
+// placeholder answers for this request's placeholders.
+func (x *exchange) placeholder(name string) (any, bool) {
+	const auth, gate = "http.auth.user.", "http.hivegate."
+	switch {
+	case len(name) > len(gate) && name[:len(gate)] == gate:
+		switch name[len(gate):] {
+		case "route":
+			return x.routeLabel(), true
+		case "reason":
+			return x.reason(), true
+		}
+	case len(name) > len(auth) && name[:len(auth)] == auth:
+		return x.userPlaceholder(name[len(auth):])
+	}
+	return nil, false
+}
+
+func (x *exchange) userPlaceholder(field string) (any, bool) {
+	p := x.principal
+	if p == nil {
+		// A refused caller is nobody; an anonymous one has a kind.
+		if field == "kind" && x.route != nil && x.refused == nil {
+			return kindAnonymous, true
+		}
+		return nil, false
+	}
+	switch field {
+	case "id":
+		return p.id, true
+	case "key_id":
+		return p.id, true
+	case "kind":
+		return p.kind, true
+	case "owner":
+		return p.owner, true
+	case "plan":
+		return p.planName(), true
+	case "scopes":
+		return p.scopesText, true
+	}
+	return nil, false
+}
+
+func (x *exchange) routeLabel() string {
+	if x.route == nil {
+		return ""
+	}
+	return x.route.label
+}
+
+func (x *exchange) reason() string {
+	if x.refused == nil {
+		return ""
+	}
+	return string(x.refused.Reason)
+}
+
+func (x *exchange) addrText() string {
+	if clientIP, ok := x.vars[caddyhttp.ClientIPVarKey].(string); ok {
+		return clientIP
+	}
+	return ""
+}
+
+// cleanTrailers removes forbidden names from the trailers: the announced ones
+// now, and what the body brings when it ends.
+func (x *exchange) cleanTrailers() {
+	r := x.r
+	if r.Trailer == nil && r.ContentLength >= 0 {
+		return
+	}
+	x.dropTrailers()
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = &trailerBody{ReadCloser: r.Body, x: x}
+	}
+}
+
+func (x *exchange) dropTrailers() {
+	for name := range x.r.Trailer {
+		if x.g.c.cleaner.Forbidden(name, false) {
+			delete(x.r.Trailer, name)
+		}
+	}
+}
+
+// trailerBody removes forbidden trailers as soon as the body has ended, which
+// is when net/http fills them in and before anybody can forward them.
+type trailerBody struct {
+	io.ReadCloser
+	x *exchange
+}
+
+func (b *trailerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.x.dropTrailers()
+	}
+	return n, err
+}
+
+func peerIsLoopback(remoteAddr string) bool {
+	host, _, err := net.SplitHostPort(remoteAddr)
+	if err != nil {
+		return false
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Unmap().IsLoopback()
+}
+
+// newRequestID makes an identifier of 128 random bits in hex. It is no secret:
+// the runtime's generator is seeded from the system and good enough.
+func newRequestID() string {
+	const digits = "0123456789abcdef"
+	var b [32]byte
+	for half := 0; half < 2; half++ {
+		v := rand.Uint64()
+		for i := 0; i < 16; i++ {
+			b[half*16+i] = digits[v&15]
+			v >>= 4
+		}
+	}
+	return string(b[:])
+}

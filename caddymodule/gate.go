@@ -1,0 +1,384 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/hivegate/hivegate/internal/credential"
+	"github.com/hivegate/hivegate/internal/policy"
+	"github.com/hivegate/hivegate/internal/refusal"
+	"github.com/hivegate/hivegate/keystore"
+)
+
+func init() { caddy.RegisterModule(new(Gate)) }
+
+// Gate checks each request before it reaches the next handler: who is calling,
+// may they do this, may they do it now. It refuses in the dialect that the
+// API's clients read.
+//
+// It sets these placeholders: `{http.auth.user.id}`, `{http.auth.user.owner}`,
+// `{http.auth.user.kind}`, `{http.auth.user.plan}`, `{http.auth.user.scopes}`,
+// `{http.auth.user.key_id}`, `{http.hivegate.route}`, `{http.hivegate.reason}`.
+type Gate struct {
+	// The JSON shape of refusals: `hornethive`, `hiveclaw`, `hiveprotocol`,
+	// `hiveos` or `problem` (RFC 9457). Default: `problem`.
+	Dialect string `json:"dialect,omitempty"`
+	// The realm of WWW-Authenticate; placeholders are expanded once, at load.
+	// Default: the host of the request.
+	Realm string `json:"realm,omitempty"`
+	// Which credentials this site takes. Default: all.
+	Accept *Accept `json:"accept,omitempty"`
+	// The route table. Default: empty, which refuses every request.
+	Routes []Route `json:"routes,omitempty"`
+	// What becomes of authenticated requests to unknown paths: `deny` (404) or
+	// `authenticated` (they pass). Default: `deny`.
+	Unmatched string `json:"unmatched,omitempty"`
+	// What the next handlers see of the caller.
+	Forward *Forward `json:"forward,omitempty"`
+	// Which limit headers answers carry: any of `x` (X-RateLimit-*) and `ietf`
+	// (RateLimit, RateLimit-Policy), or `off`. Default: both.
+	RateLimitHeaders []string `json:"ratelimit_headers,omitempty"`
+	// Refuse plain HTTP: `on`, or `strict`, which does not exempt loopback
+	// peers. Default: off. Misuse: without it a key sent in clear text works,
+	// and nobody notices.
+	RequireHTTPS string `json:"require_https,omitempty"`
+	// Further request headers to remove, in any spelling. Default: none.
+	Strip []string `json:"strip,omitempty"`
+	// What the path check lets pass: any of `percent`, `semicolon` and
+	// `encoded_slash`. Default: none. Misuse: gate and backend may read such a
+	// path differently.
+	AllowInPath []string `json:"allow_in_path,omitempty"`
+	// The path that answers whether the gate is alive. Default: none.
+	Health string `json:"health,omitempty"`
+	// The path that answers whether its stores are reachable. Default: none.
+	Ready string `json:"ready,omitempty"`
+	// Where refusals are explained; `#<reason>` is appended. Default: none.
+	DocsURL string `json:"docs_url,omitempty"`
+
+	rt      *runtime
+	log     *zap.Logger
+	c       *compiledGate
+	server  *caddyhttp.Server
+	logging bool // this server keeps access logs
+}
+
+// compiledGate is the compiled form of a Gate: plain data that never changes.
+type compiledGate struct {
+	dialect       refusal.Dialect
+	realm         string
+	table         *policy.Table
+	routes        []compiledRoute // by policy.Route.Index
+	allow         policy.PathAllow
+	formats       []keystore.Format // accepted here
+	prefixes      []string          // only credentials that begin so; nil: any
+	cleaner       *credential.Cleaner
+	openUnmatched bool
+	headersX      bool
+	headersIETF   bool
+	httpsOn       bool
+	httpsStrict   bool
+	forwardKeys   bool
+	identity      identityNames
+}
+
+// compiledRoute is what the gate needs of a route beside the policy's part.
+type compiledRoute struct {
+	label   string // "GET,POST /farms/{farmId}": for logs and placeholders
+	classes []*class
+	cost    int
+}
+
+// identityNames are the canonical names of the identity headers.
+type identityNames struct {
+	kind, id, owner, scopes, plan string
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Gate) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.hivegate", New: func() caddy.Module { return new(Gate) }}
+}
+
+// Provision compiles the gate against the app. It opens nothing.
+func (g *Gate) Provision(ctx caddy.Context) error {
+	app, err := ctx.App("hivegate")
+	if err != nil {
+		return err
+	}
+	g.rt = app.(*App).runtime
+	g.log = ctx.Logger()
+	compiled, mistake := compileGate(g, g.rt.settings)
+	if mistake != nil {
+		return mistake
+	}
+	if compiled.realm, err = expand("realm", g.Realm); err != nil {
+		return err
+	}
+	g.c = compiled
+	if srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && srv != nil {
+		g.server = srv
+		g.logging = srv.Logs != nil
+	}
+	g.warn()
+	return nil
+}
+
+// compileGate turns a gate's configuration into its compiled form, or says what
+// is wrong with it and where.
+func compileGate(g *Gate, s *settings) (*compiledGate, *configError) {
+	c := &compiledGate{headersX: true, headersIETF: true, formats: s.formats}
+	for _, step := range []func(*Gate, *settings, *compiledGate) *configError{
+		compileWords, compileAccept, compileForward, compileRoutes, compileHealth,
+	} {
+		if err := step(g, s, c); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// oneOf checks a word against the ones that are known.
+func oneOf(path, option, word string, known ...string) *configError {
+	if slices.Contains(known, word) {
+		return nil
+	}
+	if near := policy.Nearest(word, known); near != "" {
+		return mistake(path, "%s: unknown word %q; did you mean %q?", option, word, near)
+	}
+	return mistake(path, "%s: unknown word %q; use one of: %s", option, word, strings.Join(known, ", "))
+}
+
+func compileWords(g *Gate, _ *settings, c *compiledGate) *configError {
+	dialect, err := refusal.ParseDialect(cmpDefault(g.Dialect, "problem"))
+	if err != nil {
+		return wrapMistake("dialect", "dialect", err)
+	}
+	c.dialect = dialect
+	if e := oneOf("unmatched", "unmatched", cmpDefault(g.Unmatched, "deny"), "deny", "authenticated"); e != nil {
+		return e
+	}
+	c.openUnmatched = g.Unmatched == "authenticated"
+	if e := oneOf("require_https", "require_https", cmpDefault(g.RequireHTTPS, "off"), "on", "strict", "off"); e != nil {
+		return e
+	}
+	c.httpsStrict = g.RequireHTTPS == "strict"
+	c.httpsOn = c.httpsStrict || g.RequireHTTPS == "on"
+	if len(g.RateLimitHeaders) > 0 {
+		c.headersX, c.headersIETF = false, false
+	}
+	for i, word := range g.RateLimitHeaders {
+		path := "ratelimit_headers/" + strconv.Itoa(i)
+		if e := oneOf(path, "ratelimit_headers", word, "x", "ietf", "off"); e != nil {
+			return e
+		}
+		if word == "off" && len(g.RateLimitHeaders) > 1 {
+			return mistake(path, "ratelimit_headers: 'off' stands alone")
+		}
+		c.headersX = c.headersX || word == "x"
+		c.headersIETF = c.headersIETF || word == "ietf"
+	}
+	for i, word := range g.AllowInPath {
+		if e := oneOf("allow_in_path/"+strconv.Itoa(i), "allow_in_path", word, "percent", "semicolon", "encoded_slash"); e != nil {
+			return e
+		}
+		c.allow.Percent = c.allow.Percent || word == "percent"
+		c.allow.Semicolon = c.allow.Semicolon || word == "semicolon"
+		c.allow.EncodedSlash = c.allow.EncodedSlash || word == "encoded_slash"
+	}
+	if g.DocsURL != "" && !strings.HasPrefix(g.DocsURL, "https://") && !strings.HasPrefix(g.DocsURL, "http://") {
+		return mistake("docs_url", "docs_url %q: must begin with https:// or http://", g.DocsURL)
+	}
+	if strings.ContainsAny(g.DocsURL, " \"\\#\r\n\t") {
+		return mistake("docs_url", "docs_url %q: must hold no space, quote, backslash or '#'", g.DocsURL)
+	}
+	return nil
+}
+
+func compileAccept(g *Gate, s *settings, c *compiledGate) *configError {
+	if g.Accept == nil {
+		return nil
+	}
+	if !g.Accept.Keys {
+		return mistake("accept", "accept: this site would take no credential at all; name 'keys'")
+	}
+	if len(g.Accept.Prefixes) == 0 {
+		return nil
+	}
+	c.formats = nil
+	for i, prefix := range g.Accept.Prefixes {
+		found := false
+		for _, f := range s.formats {
+			if f.Prefix == prefix {
+				c.formats = append(c.formats, f)
+				found = true
+			}
+		}
+		if !found {
+			return mistake("accept/"+strconv.Itoa(i), "accept keys: %s", unknownName("key prefix", prefix, s.prefixes))
+		}
+	}
+	c.prefixes = g.Accept.Prefixes
+	return nil
+}
+
+func compileForward(g *Gate, _ *settings, c *compiledGate) *configError {
+	prefix, credentials := "X-Auth-", "none"
+	if g.Forward != nil {
+		prefix = cmpDefault(g.Forward.Prefix, prefix)
+		credentials = cmpDefault(g.Forward.Credentials, credentials)
+	}
+	if err := credential.CheckPrefix(prefix); err != nil {
+		return wrapMistake("forward/prefix", "forward prefix", err)
+	}
+	if !strings.HasSuffix(prefix, "-") {
+		return mistake("forward/prefix", "forward prefix %q: must end in '-', as in X-Auth-", prefix)
+	}
+	if e := oneOf("forward/credentials", "forward credentials", credentials, "none", "jwt", "all"); e != nil {
+		return e
+	}
+	c.forwardKeys = credentials == "all"
+	for i, name := range g.Strip {
+		path := "strip/" + strconv.Itoa(i)
+		if err := credential.CheckName(name); err != nil {
+			return wrapMistake(path, "strip", err)
+		}
+		if strings.EqualFold(name, "Authorization") {
+			return mistake(path, "strip Authorization: nobody could pass; what goes on is set with 'forward { credentials … }'")
+		}
+	}
+	c.cleaner = credential.NewCleaner(prefix, g.Strip)
+	c.identity = newIdentityNames(prefix)
+	return nil
+}
+
+func compileRoutes(g *Gate, s *settings, c *compiledGate) *configError {
+	lines := make([]policy.Line, 0, len(g.Routes))
+	for i := range g.Routes {
+		line, compiled, err := compileRoute(&g.Routes[i], "routes/"+strconv.Itoa(i), s)
+		if err != nil {
+			return err
+		}
+		lines = append(lines, line)
+		c.routes = append(c.routes, compiled)
+	}
+	table, err := policy.Compile(s.universe, lines)
+	if err != nil {
+		var lineErr *policy.LineError
+		if errors.As(err, &lineErr) {
+			return &configError{Path: "routes/" + strconv.Itoa(lineErr.Index), Msg: lineErr.Error()}
+		}
+		return wrapMistake("routes", "routes", err)
+	}
+	c.table = table
+	return nil
+}
+
+func compileRoute(r *Route, path string, s *settings) (policy.Line, compiledRoute, *configError) {
+	fail := func(err *configError) (policy.Line, compiledRoute, *configError) {
+		return policy.Line{}, compiledRoute{}, err
+	}
+	label := strings.Join(r.Methods, ",") + " " + r.Path
+	out := compiledRoute{label: label, cost: r.Cost}
+	if out.cost == 0 {
+		out.cost = 1
+	}
+	for _, alternatives := range r.Scopes {
+		for _, scope := range alternatives {
+			if err := policy.ParseScope(scope); err != nil {
+				return fail(wrapMistake(path, "route "+label, err))
+			}
+			if err := s.universe.Known(scope); err != nil {
+				return fail(wrapMistake(path, "route "+label, err))
+			}
+		}
+	}
+	for _, name := range r.Classes {
+		k := s.classByName[name]
+		if k == nil {
+			return fail(mistake(path, "route %s: class=: %s", label, s.unknown("class", name)))
+		}
+		if slices.Contains(out.classes, k) {
+			return fail(mistake(path, "route %s: class=: %q is given twice", label, name))
+		}
+		out.classes = append(out.classes, k)
+	}
+	if err := s.checkCost(path, out.cost, r.Public, out.classes); err != nil {
+		err.Msg = "route " + label + ": " + err.Msg
+		return fail(err)
+	}
+	return policy.Line{
+		Methods: r.Methods, Pattern: r.Path,
+		Require: policy.Requirement{Public: r.Public, Authenticated: r.Authenticated, Scopes: r.Scopes},
+		Classes: r.Classes, Cost: out.cost, File: r.file, LineNo: r.line,
+	}, out, nil
+}
+
+func compileHealth(g *Gate, _ *settings, c *compiledGate) *configError {
+	for _, own := range []struct{ option, path string }{{"health", g.Health}, {"ready", g.Ready}} {
+		if own.path == "" {
+			continue
+		}
+		if !strings.HasPrefix(own.path, "/") || policy.CheckPath(own.path, policy.PathAllow{}) != nil {
+			return mistake(own.option, "%s %q: must be a plain path that begins with '/'", own.option, own.path)
+		}
+		if line, taken := c.table.HasExact(own.path); taken {
+			return mistake(own.option, "%s %s: a route line names this path too (%s)", own.option, own.path, c.routes[line.Index].label)
+		}
+	}
+	if g.Health != "" && g.Health == g.Ready {
+		return mistake("ready", "ready %s: is the health path already", g.Ready)
+	}
+	return nil
+}
+
+// warn says, once per load, what is legal but unwise about this site.
+func (g *Gate) warn() {
+	if g.server == nil {
+		return
+	}
+	if trustsProxies(g.server) && g.server.TrustedProxiesStrict == 0 {
+		g.log.Warn("trusted_proxies is set without trusted_proxies_strict: a client can choose the address it is counted under by sending X-Forwarded-For; add trusted_proxies_strict")
+	}
+	if !g.c.httpsOn || len(g.server.TLSConnPolicies) == 0 {
+		return
+	}
+	if auto := g.server.AutoHTTPS; auto == nil || (!auto.Disabled && !auto.DisableRedir) {
+		g.log.Warn("require_https is set, but Caddy redirects plain HTTP of this site before the gate sees it: clients that follow would send their key in clear text again and again without noticing; add 'auto_https disable_redirects' and an http:// site with the gate")
+	}
+}
+
+// trustsProxies reports whether trusted_proxies is configured. Caddy clears the
+// raw setting once it is loaded and does not export what it loaded, so its
+// presence is read by reflection; where the field is gone, nothing is warned of.
+func trustsProxies(s *caddyhttp.Server) bool {
+	f := reflect.ValueOf(s).Elem().FieldByName("trustedProxies")
+	return f.IsValid() && f.Kind() == reflect.Interface && !f.IsNil()
+}
+
+func cmpDefault(s, def string) string {
+	if s == "" {
+		return def
+	}
+	return s
+}
+
+// Validate implements caddy.Validator.
+func (g *Gate) Validate() error {
+	if g.c == nil {
+		return fmt.Errorf("hivegate: not provisioned")
+	}
+	return nil
+}
+
+var (
+	_ caddy.Provisioner           = (*Gate)(nil)
+	_ caddy.Validator             = (*Gate)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Gate)(nil)
+)

@@ -1,0 +1,178 @@
+package caddymodule
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/hivegate/hivegate/internal/credential"
+	"github.com/hivegate/hivegate/internal/policy"
+	"github.com/hivegate/hivegate/internal/refusal"
+)
+
+// ServeHTTP is the whole path of one request.
+func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if !g.rt.life.join() {
+		return caddyhttp.Error(http.StatusServiceUnavailable, errClosed)
+	}
+	s := scratches.Get().(*scratch)
+	defer s.free() // after x.leave, which still needs it
+	x := &exchange{g: g, rt: g.rt, r: r, now: time.Now(), scratch: s}
+	x.ResponseWriter = w
+	defer x.leave()
+
+	if ref := x.begin(); ref != nil { // a second gate, clean-up, request id
+		return x.refuse(ref)
+	}
+	if ref := x.checkTransport(); ref != nil {
+		return x.refuse(ref)
+	}
+	if g.ownPath(x) { // health and ready
+		return nil
+	}
+	public, ref := x.lookUp()
+	if ref != nil {
+		return x.refuse(ref)
+	}
+	if !public {
+		if ref := x.authenticate(); ref != nil {
+			return x.refuse(ref)
+		}
+	}
+	if ref := x.limit(); ref != nil { // scopes are judged first, limits decided once
+		return x.refuse(ref)
+	}
+	x.identify()
+	return x.forward(next)
+}
+
+// begin marks the request as gated, makes its id and removes what clients may
+// not send.
+func (x *exchange) begin() *refusal.Refusal {
+	ctx := x.r.Context()
+	x.vars, _ = ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	x.trusted, _ = x.vars[caddyhttp.TrustedProxyVarKey].(bool)
+	clientIP, _ := x.vars[caddyhttp.ClientIPVarKey].(string)
+	x.addr = addressOf(clientIP)
+	x.requestID = newRequestID()
+	if _, second := x.vars[gateVar]; second {
+		return &refusal.Refusal{Reason: refusal.ReasonInternal, Err: errSecondGate}
+	}
+	if x.vars != nil {
+		x.vars[gateVar] = true
+	}
+	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Map(x.placeholder)
+	}
+	x.loginHeaders = x.g.c.cleaner.Clean(x.r.Header, x.trusted)
+	x.cleanTrailers()
+	return nil
+}
+
+// checkTransport is step 2: early data, HTTPS, ambiguous paths.
+func (x *exchange) checkTransport() *refusal.Refusal {
+	r, c := x.r, x.g.c
+	if r.TLS != nil && !r.TLS.HandshakeComplete || len(r.Header["Early-Data"]) > 0 {
+		// RFC 8470: what came in early data may be a replay. The header comes
+		// from a proxy in front; a client that sets it only refuses itself.
+		return &refusal.Refusal{Reason: refusal.ReasonTooEarly}
+	}
+	if c.httpsOn && !x.overHTTPS() {
+		return &refusal.Refusal{Reason: refusal.ReasonHTTPSRequired}
+	}
+	target := r.RequestURI
+	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		target = orig.RequestURI
+	}
+	x.path = r.URL.EscapedPath()
+	if err := policy.CheckTarget(target, c.allow); err != nil {
+		return &refusal.Refusal{Reason: refusal.ReasonAmbiguousPath, Hint: err.Error()}
+	}
+	if x.path == "" || len(target) == len(x.path) && target == x.path {
+		return nil // nothing was rewritten: judged already
+	}
+	if err := policy.CheckPath(x.path, c.allow); err != nil {
+		return &refusal.Refusal{Reason: refusal.ReasonAmbiguousPath, Hint: err.Error()}
+	}
+	if r.URL.RawQuery != "" {
+		// A rewrite may have changed the query as well as the path.
+		if err := policy.CheckTarget("/?"+r.URL.RawQuery, c.allow); err != nil {
+			return &refusal.Refusal{Reason: refusal.ReasonAmbiguousPath, Hint: err.Error()}
+		}
+	}
+	return nil
+}
+
+// overHTTPS reports whether the request came over TLS, here or at a trusted
+// proxy, or from a loopback peer that speaks for itself.
+func (x *exchange) overHTTPS() bool {
+	if x.r.TLS != nil {
+		return true
+	}
+	h := x.r.Header
+	if x.trusted && len(h["X-Forwarded-Proto"]) == 1 && h["X-Forwarded-Proto"][0] == "https" {
+		return true
+	}
+	if x.g.c.httpsStrict || len(h["X-Forwarded-Proto"])+len(h["X-Forwarded-For"])+len(h["X-Forwarded-Host"])+len(h["Forwarded"])+len(h["Via"]) > 0 {
+		return false
+	}
+	return peerIsLoopback(x.r.RemoteAddr)
+}
+
+// lookUp is step 3. It reports whether the route is public; a path that only
+// public lines know is refused here for other methods.
+func (x *exchange) lookUp() (public bool, _ *refusal.Refusal) {
+	m, t := &x.scratch.match, x.g.c.table
+	t.Match(x.method(), x.path, m)
+	if m.Found != policy.Matched && isPreflight(x.r) {
+		// A preflight asks about another method: where that one is public,
+		// the backend may answer it.
+		var asked policy.Match
+		t.Match(x.r.Header.Get("Access-Control-Request-Method"), x.path, &asked)
+		if asked.Found == policy.Matched && asked.Route.Require.Public {
+			*m = asked
+		}
+	}
+	switch m.Found {
+	case policy.Matched:
+		x.route = &x.g.c.routes[m.Route.Index]
+		public = m.Route.Require.Public
+	case policy.MethodNotAllowed:
+		if m.PublicOnly {
+			return false, x.methodNotAllowed()
+		}
+	}
+	if public {
+		x.subject = addressSubject(x.addr)
+		if !x.g.c.forwardKeys {
+			credential.RemoveKeys(x.r.Header, x.rt.prefixes)
+		}
+	}
+	return public, nil
+}
+
+// method is the method that routes are looked up by: the extended CONNECT of a
+// WebSocket over HTTP/2 or 3 (RFC 8441, RFC 9220) is a GET.
+func (x *exchange) method() string {
+	if x.r.Method == http.MethodConnect && x.r.ProtoMajor >= 2 {
+		if p := x.r.Header[":protocol"]; len(p) == 1 && p[0] == "websocket" {
+			return http.MethodGet
+		}
+		if x.r.ProtoMajor == 3 && x.r.Proto == "websocket" {
+			return http.MethodGet
+		}
+	}
+	return x.r.Method
+}
+
+func (x *exchange) methodNotAllowed() *refusal.Refusal {
+	return &refusal.Refusal{Reason: refusal.ReasonMethodNotAllowed, Allow: x.g.c.table.Allow(x.path)}
+}
+
+// isPreflight reports whether r is a CORS preflight (Fetch, section 4.8).
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && len(r.Header["Origin"]) == 1 &&
+		len(r.Header["Access-Control-Request-Method"]) == 1
+}

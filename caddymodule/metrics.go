@@ -1,0 +1,82 @@
+package caddymodule
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hivegate/hivegate/internal/refusal"
+)
+
+// metrics are the collectors of one configuration. Labels hold outcomes, kinds,
+// plans and policies: words of the configuration, never a key, an address or a
+// path.
+type metrics struct {
+	requests *prometheus.CounterVec
+	decision prometheus.Histogram
+	limited  *prometheus.CounterVec
+
+	// allowed[kind][plan index + 1] are the counters of the hot path.
+	allowedKey  []prometheus.Counter
+	allowedAnon prometheus.Counter
+}
+
+func newMetrics(reg *prometheus.Registry, rt *runtime) (*metrics, error) {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hivegate_requests_total", Help: "Requests decided, by outcome (allowed or the reason of refusal), kind of principal and plan.",
+		}, []string{"outcome", "kind", "plan"}),
+		decision: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "hivegate_decision_seconds", Help: "Time from the request's arrival at the gate to its decision, next handlers excluded.",
+			Buckets: []float64{1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1e-3, 1e-2, 0.1, 1},
+		}),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hivegate_limited_total", Help: "Requests refused by a limit, by policy.",
+		}, []string{"policy"}),
+	}
+	for _, c := range []prometheus.Collector{m.requests, m.decision, m.limited, &backendCollector{keys: rt.keys, limits: rt.limits}} {
+		if err := reg.Register(c); err != nil {
+			var already prometheus.AlreadyRegisteredError
+			if !errors.As(err, &already) {
+				return nil, err
+			}
+		}
+	}
+	m.allowedAnon = m.requests.WithLabelValues("allowed", kindAnonymous, "")
+	m.allowedKey = append(m.allowedKey, m.requests.WithLabelValues("allowed", kindAPIKey, ""))
+	for _, p := range rt.plans {
+		m.allowedKey = append(m.allowedKey, m.requests.WithLabelValues("allowed", kindAPIKey, p.name))
+	}
+	return m, nil
+}
+
+func (m *metrics) passed(x *exchange) {
+	switch {
+	case x.principal == nil:
+		m.allowedAnon.Inc()
+	case x.principal.plan == nil:
+		m.allowedKey[0].Inc()
+	default:
+		m.allowedKey[x.principal.plan.index+1].Inc()
+	}
+	m.decision.Observe(time.Since(x.now).Seconds())
+}
+
+func (m *metrics) refusedWith(x *exchange, ref *refusal.Refusal) {
+	kind, plan := kindNone, ""
+	switch {
+	case x.principal != nil:
+		kind, plan = x.principal.kind, x.principal.planName()
+	case x.route != nil && x.scratch.match.Route != nil && x.scratch.match.Route.Require.Public:
+		kind = kindAnonymous
+	}
+	m.requests.WithLabelValues(string(ref.Reason), kind, plan).Inc()
+	for _, policy := range ref.Policies {
+		m.limited.WithLabelValues(policy).Inc()
+	}
+	if ref.Reason == refusal.ReasonConcurrencyLimited {
+		m.limited.WithLabelValues("concurrency").Inc()
+	}
+	m.decision.Observe(time.Since(x.now).Seconds())
+}

@@ -1,0 +1,129 @@
+package caddymodule
+
+import (
+	"net/netip"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/hivegate/hivegate/internal/policy"
+	"github.com/hivegate/hivegate/keystore"
+	"github.com/hivegate/hivegate/limiter"
+)
+
+// Kinds of principals, as the identity headers and metrics name them.
+const (
+	kindAPIKey    = "api_key"
+	kindAnonymous = "anonymous"
+	kindNone      = "none" // nobody was recognised: metrics only
+)
+
+// principal is who a credential stands for, compiled against one settings. It
+// is plain data, made once per record and settings, and shared by requests.
+type principal struct {
+	set        *settings
+	kind       string
+	id         string
+	owner      string
+	subject    string // whose buckets: owner:<owner>, else key:<id>
+	keySubject string
+	scopes     []string
+	scopesText string
+	grants     *policy.Grants
+	plan       *plan // nil: no plans exist
+	// The key's own limits; nil and 0 where the plan's hold.
+	requests   *limiter.Limit
+	concurrent []int // by class index
+}
+
+// planName is the plan's name for headers, logs and metrics; empty without one.
+func (p *principal) planName() string {
+	if p.plan == nil {
+		return ""
+	}
+	return p.plan.name
+}
+
+// principalOf returns the compiled principal of a record, compiling it when the
+// record, the settings or the universe of scopes has changed since.
+func (rt *runtime) principalOf(e *keystore.Entry) *principal {
+	if p, ok := e.Attached().(*principal); ok && p.set == rt.settings && !p.grants.Stale(rt.universe) {
+		return p
+	}
+	p := rt.compilePrincipal(e.Record())
+	e.Attach(p)
+	return p
+}
+
+func (rt *runtime) compilePrincipal(rec *keystore.Record) *principal {
+	id := rec.ID.String()
+	p := &principal{
+		set: rt.settings, kind: kindAPIKey, id: id, owner: rec.Owner,
+		subject: rec.Subject(), keySubject: "key:" + id,
+		scopes: rec.Scopes, scopesText: strings.Join(rec.Scopes, " "),
+		// A stored scope that cannot be read grants nothing.
+		grants: rt.universe.CompileLenient(rec.Scopes),
+	}
+	p.plan = rt.planByName[rec.Plan]
+	if p.plan == nil {
+		p.plan = rt.defaultPlan
+		if rec.Plan != "" {
+			rt.log.Warn("key names a plan that is gone; the default plan holds",
+				zap.String("key_id", id), zap.String("plan", rec.Plan))
+		}
+	}
+	if rec.Limits != nil {
+		rt.compileOwnLimits(p, rec.Limits)
+	}
+	return p
+}
+
+func (rt *runtime) compileOwnLimits(p *principal, own *keystore.Limits) {
+	if own.Requests != "" {
+		b, err := parseBound(policyKey, own.Requests)
+		if err != nil {
+			rt.log.Warn("key has a limit that cannot be read; the plan's holds",
+				zap.String("key_id", p.id), zap.Error(err))
+		} else {
+			p.requests = b.limit
+		}
+	}
+	for name, n := range own.Concurrent {
+		c := rt.classByName[name]
+		if c == nil || n < 1 {
+			rt.log.Warn("key has a concurrency limit for a class that is gone; it does not hold",
+				zap.String("key_id", p.id), zap.String("class", name))
+			continue
+		}
+		if p.concurrent == nil {
+			p.concurrent = make([]int, len(rt.classes))
+		}
+		p.concurrent[c.index] = n
+	}
+}
+
+// addressOf parses the client's address as Caddy determined it. The zero Addr
+// stands for a peer without one (a Unix socket).
+func addressOf(clientIP string) netip.Addr {
+	a, err := netip.ParseAddr(clientIP)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a.Unmap().WithZone("")
+}
+
+// addressSubject is whose bucket an address uses. IPv6 counts by /64, since a
+// single customer commands at least that many addresses.
+func addressSubject(a netip.Addr) string {
+	switch {
+	case !a.IsValid():
+		return "ip:local"
+	case a.Is6():
+		p, err := a.Prefix(64)
+		if err != nil {
+			return "ip:local"
+		}
+		return "ip:" + p.Addr().String() + "/64"
+	}
+	return "ip:" + a.String()
+}

@@ -1,0 +1,99 @@
+package caddymodule
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/hivegate/hivegate/internal/refusal"
+)
+
+// refuse answers in the site's dialect. Everything the request held is given
+// back before the answer is written.
+func (x *exchange) refuse(ref *refusal.Refusal) error {
+	x.refused = ref
+	ref.Realm = x.realm()
+	ref.DocsURL = x.g.DocsURL
+	x.limitHeaders(ref)
+	x.releaseSlots()
+	x.rt.metrics.refusedWith(x, ref)
+	x.logRefusal(ref)
+	h := x.responder.ResponseWriter.Header()
+	h["X-Request-Id"] = []string{x.requestID}
+	x.responder.install(h)
+	x.g.c.dialect.Write(x.responder.ResponseWriter, x.r.Method, ref)
+	return nil
+}
+
+// realm is the configured realm, or the request's host where that is harmless.
+func (x *exchange) realm() string {
+	if x.g.c.realm != "" {
+		return x.g.c.realm
+	}
+	host := x.r.Host
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		host = host[:i]
+	}
+	if host == "" || len(host) > 255 {
+		return "hivegate"
+	}
+	for i := 0; i < len(host); i++ {
+		c := host[i]
+		if c != '.' && c != '-' && c != ':' && c != '[' && c != ']' && c != '_' &&
+			(c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
+			return "hivegate"
+		}
+	}
+	return host
+}
+
+// logRefusal writes the one line of a refusal. It names the key's public id and
+// the cause, never what was presented.
+func (x *exchange) logRefusal(ref *refusal.Refusal) {
+	x.logRoute()
+	status := x.g.c.dialect.Status(ref.Reason)
+	level := zapcore.InfoLevel
+	if status >= http.StatusInternalServerError {
+		level = zapcore.ErrorLevel
+	}
+	entry := x.g.log.Check(level, "refused")
+	if entry == nil {
+		return
+	}
+	id := x.failedID
+	if x.principal != nil {
+		id = x.principal.id
+	}
+	fields := []zap.Field{
+		zap.String("reason", string(ref.Reason)),
+		zap.Int("status", status),
+		zap.String("route", x.routeLabel()),
+		zap.String("key_id", id),
+		zap.String("address", x.addrText()),
+		zap.String("request_id", x.requestID),
+	}
+	if ref.Err != nil {
+		fields = append(fields, zap.Error(ref.Err))
+	}
+	entry.Write(fields...)
+}
+
+// logRoute adds the route, and the reason of a refusal, to the access log.
+func (x *exchange) logRoute() {
+	if !x.g.logging {
+		return
+	}
+	extra, ok := x.r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
+	if !ok {
+		return
+	}
+	if x.route != nil {
+		extra.Add(zap.String("hivegate_route", x.route.label))
+	}
+	if x.refused != nil {
+		extra.Add(zap.String("hivegate_reason", string(x.refused.Reason)))
+	}
+}

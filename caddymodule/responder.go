@@ -1,0 +1,92 @@
+package caddymodule
+
+import (
+	"io"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// responder is the ResponseWriter that the next handlers see. reverse_proxy
+// adds a backend's headers to those that are there, so ours are put in place
+// when the final status is written: then they replace the backend's.
+type responder struct {
+	caddyhttp.ResponseWriterWrapper
+
+	requestID string
+	// values backs the header slices of this answer and of the request's
+	// identity headers, so that they cost one allocation together. The slices
+	// are per request because later handlers may change them in place.
+	values [12]string
+	limits limitValues
+	done   bool
+}
+
+// limitValues are the limit headers of this answer; empty ones are not set.
+type limitValues struct {
+	limit, remaining, reset, policy, ietf string
+}
+
+// install puts the gate's own headers in place.
+func (w *responder) install(h http.Header) {
+	w.put(h, "X-Request-Id", 0, w.requestID)
+	w.put(h, "X-Ratelimit-Limit", 1, w.limits.limit)
+	w.put(h, "X-Ratelimit-Remaining", 2, w.limits.remaining)
+	w.put(h, "X-Ratelimit-Reset", 3, w.limits.reset)
+	w.put(h, "Ratelimit-Policy", 4, w.limits.policy)
+	w.put(h, "Ratelimit", 5, w.limits.ietf)
+}
+
+func (w *responder) put(h http.Header, name string, i int, value string) {
+	if value != "" {
+		w.values[i] = value
+		h[name] = w.values[i : i+1 : i+1]
+	}
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *responder) WriteHeader(status int) {
+	// 1xx answers are interim, save for 101, after which there is no other.
+	if !w.done && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		w.finish()
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// finish replaces headers of ours that a backend sent and removes those that
+// only a gate may set.
+func (w *responder) finish() {
+	w.done = true
+	h := w.ResponseWriter.Header()
+	const own = "X-Hivegate-"
+	for name := range h {
+		if len(name) >= len(own) && name[:len(own)] == own {
+			delete(h, name)
+		}
+	}
+	w.install(h)
+}
+
+// Write implements http.ResponseWriter.
+func (w *responder) Write(p []byte) (int, error) {
+	if !w.done {
+		w.finish()
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// ReadFrom implements io.ReaderFrom.
+func (w *responder) ReadFrom(r io.Reader) (int64, error) {
+	if !w.done {
+		w.finish()
+	}
+	return w.ResponseWriterWrapper.ReadFrom(r)
+}
+
+// FlushError implements what http.ResponseController looks for.
+func (w *responder) FlushError() error {
+	if !w.done {
+		w.finish()
+	}
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}

@@ -1,0 +1,27 @@
+// Command hivegate is Caddy with the hivegate modules. Its key commands stand
+// at the top level, and `hivegate demo` shows the gate at work.
+package main
+
+import (
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	"github.com/hivegate/hivegate/caddymodule"
+)
+
+func main() {
+	caddy.CustomBinaryName = "hivegate"
+	caddy.CustomLongDescription = `hivegate stands in front of backends that already exist and decides, for each
+request, who is calling, whether they may do this, and whether they may do it
+now. It is Caddy with one more directive: everything that Caddy does, it does.
+
+	$ hivegate demo                         see it at work
+	$ hivegate run --config Caddyfile       run it
+	$ hivegate validate --config Caddyfile  check a configuration
+	$ hivegate apikey create --name ci --scope farms:read`
+	caddymodule.TopLevelCommands()
+	caddycmd.RegisterCommand(demoCommand())
+	caddycmd.Main()
+}

@@ -1,0 +1,183 @@
+package refusal
+
+import "net/http"
+
+// quotaExceeded is the problem type of every 429, registered by
+// draft-ietf-httpapi-ratelimit-headers-10 together with its title.
+const (
+	quotaExceeded      = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+	quotaExceededTitle = "Request cannot be satisfied as assigned quota has been exceeded"
+	reasonURN          = "urn:hivegate:reason:"
+)
+
+// render makes the body anew.
+func (d Dialect) render(e *entry, r *Refusal) []byte {
+	dst := make([]byte, 0, 384)
+	switch d {
+	case HornetHive:
+		return renderHornetHive(dst, e, r)
+	case HiveClaw:
+		return renderHiveClaw(dst, e, r)
+	case HiveProtocol:
+		return renderHiveProtocol(dst, e, r)
+	case HiveOS:
+		return renderHiveOS(dst, e, r)
+	}
+	return renderProblem(dst, e, r)
+}
+
+func renderHornetHive(dst []byte, e *entry, r *Refusal) []byte {
+	code, message := codes[e.status].lower, r.message(e)
+	switch {
+	case e.status == http.StatusUnauthorized:
+		message = "Invalid API key"
+		if r.Kind == KindJWT || e.reason == ReasonTokenInvalid || e.reason == ReasonTokenExpired {
+			message = "Invalid token"
+		}
+	case e.reason == ReasonInsufficientScope:
+		message = e.message
+	case e.status == http.StatusTooManyRequests:
+		code = "rate_limit_exceeded"
+		if e.reason == ReasonRateLimited {
+			message = e.message
+		}
+	}
+	dst = append(appendMember(append(dst, '{'), "error"), '{')
+	dst = appendText(dst, "code", code)
+	dst = appendText(dst, "message", message)
+	dst = append(appendMember(dst, "details"), '{')
+	if e.reason == ReasonInsufficientScope {
+		if len(r.Required) > 0 {
+			dst = appendText(dst, "required_permission", r.Required[0])
+		}
+		dst = appendTexts(dst, "provided_permissions", r.Granted)
+		return append(dst, "}}}"...)
+	}
+	dst = appendText(dst, "reason", string(e.reason))
+	switch e.status {
+	case http.StatusTooManyRequests:
+		if r.Numbers.HasLimit {
+			dst = appendInt(dst, "limit", int64(r.Numbers.Limit))
+			dst = appendInt(dst, "remaining", int64(r.Numbers.Remaining))
+			dst = appendInt(dst, "reset", r.Numbers.Reset)
+		}
+		dst = appendInt(dst, "retry_after", int64(r.retryAfter()))
+	case http.StatusUnprocessableEntity:
+		dst = appendErrors(dst, r.Fields)
+	}
+	return append(dst, "}}}"...)
+}
+
+func renderHiveClaw(dst []byte, e *entry, r *Refusal) []byte {
+	code, message := codes[e.status].upper, r.message(e)
+	switch {
+	case e.status == http.StatusUnauthorized:
+		message = "Invalid or missing API key"
+	case e.reason == ReasonInsufficientScope:
+		message = "API key missing required scope"
+		if len(r.Required) > 0 {
+			message += ": " + r.Required[0]
+		}
+	case e.status == http.StatusTooManyRequests:
+		code = "RATE_LIMITED"
+		if e.reason == ReasonRateLimited {
+			message = e.message
+		}
+	}
+	dst = append(dst, `{"success":false,"error":{`...)
+	dst = appendText(dst, "code", code)
+	dst = appendText(dst, "message", message)
+	if e.status == http.StatusUnprocessableEntity {
+		dst = append(appendMember(dst, "details"), '{')
+		dst = append(appendErrors(dst, r.Fields), '}')
+	}
+	return append(dst, "}}"...)
+}
+
+func renderHiveProtocol(dst []byte, e *entry, r *Refusal) []byte {
+	title, code, message := http.StatusText(e.status), codes[e.status].upper, r.message(e)
+	dst = append(dst, '{')
+	switch e.status {
+	case http.StatusUnauthorized:
+		title, message = "Invalid authentication credentials", "JWT expired or invalid"
+	case http.StatusForbidden:
+		title = "Access denied"
+		if e.reason == ReasonInsufficientScope {
+			message = "User does not have permission to access this resource"
+		}
+	case http.StatusTooManyRequests: // has no message: error says it
+		if e.reason == ReasonRateLimited {
+			message = e.message
+		}
+		dst = appendText(dst, "error", message)
+		dst = appendText(dst, "code", "RATE_LIMITED")
+		return append(appendInt(dst, "retry_after", int64(r.retryAfter())), '}')
+	}
+	dst = appendText(dst, "error", title)
+	dst = appendText(dst, "code", code)
+	dst = appendText(dst, "message", message)
+	if e.status == http.StatusUnprocessableEntity {
+		dst = append(appendMember(dst, "details"), '{')
+		dst = append(appendErrors(dst, r.Fields), '}')
+	}
+	return append(dst, '}')
+}
+
+// Codes of Hive OS are the status times 1000 plus a running number.
+const (
+	hiveOSForbidden    = 403000
+	hiveOSSecurityCode = 403003
+)
+
+func renderHiveOS(dst []byte, e *entry, r *Refusal) []byte {
+	message, code := r.message(e), int64(0)
+	switch {
+	case e.reason == ReasonSecondFactorRequired:
+		message, code = e.message, hiveOSSecurityCode
+	case e.secondFactor():
+		code = hiveOSSecurityCode
+	case e.status == http.StatusUnauthorized:
+		message = "Unauthenticated."
+	case e.reason == ReasonInsufficientScope:
+		message, code = "This action is unauthorized.", hiveOSForbidden
+	case e.status == http.StatusForbidden:
+		code = hiveOSForbidden
+	case e.reason == ReasonRateLimited:
+		message = "Too Many Attempts."
+	case e.reason == ReasonFieldInvalid:
+		message = e.message
+	}
+	dst = appendText(append(dst, '{'), "message", message)
+	if code != 0 {
+		dst = appendInt(dst, "code", code)
+	}
+	if e.status == http.StatusUnprocessableEntity {
+		dst = appendErrors(dst, r.Fields)
+	}
+	return append(dst, '}')
+}
+
+func renderProblem(dst []byte, e *entry, r *Refusal) []byte {
+	kind, title := r.docs(e), e.message
+	if kind == "" {
+		kind = reasonURN + string(e.reason)
+		if e.status == http.StatusTooManyRequests {
+			kind, title = quotaExceeded, quotaExceededTitle
+		}
+	}
+	dst = appendText(append(dst, '{'), "type", kind)
+	dst = appendText(dst, "title", title)
+	dst = appendInt(dst, "status", int64(e.status))
+	dst = appendText(dst, "detail", r.detail(e))
+	dst = appendText(dst, "reason", string(e.reason))
+	switch {
+	case e.reason == ReasonInsufficientScope:
+		dst = appendTexts(dst, "required_scopes", r.Required)
+		dst = appendTexts(dst, "granted_scopes", r.Granted)
+	case e.status == http.StatusTooManyRequests && len(r.Policies) > 0:
+		dst = appendTexts(dst, "violated-policies", r.Policies)
+	case e.status == http.StatusUnprocessableEntity:
+		dst = appendErrors(dst, r.Fields)
+	}
+	return append(dst, '}')
+}

@@ -1,0 +1,120 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+var (
+	errLoadBusy    = errors.New("too many reads of the keystore are waiting")
+	errLoadTimeout = errors.New("the keystore did not answer in time")
+)
+
+// load reads a record that is not in memory, or no longer trusted there. All who
+// ask for the same id at the same time share one read, which the end of one
+// caller's ctx does not stop.
+func (v *Verifier) load(ctx context.Context, id ID, now time.Time) (*Entry, error) {
+	v.table.misses.Add(1)
+	if v.unknown.has(id, now) {
+		return nil, ErrNotFound
+	}
+	x, err := v.shared(ctx, string(id[:]), func(ctx context.Context) (any, error) { return v.fetch(ctx, id) })
+	if err != nil {
+		return nil, err
+	}
+	return x.(*Entry), nil
+}
+
+// shared runs read once for all who ask under the same key, at most loadSlots
+// at a time and loadTimeout long.
+func (v *Verifier) shared(ctx context.Context, key string, read func(context.Context) (any, error)) (any, error) {
+	ch := v.loads.DoChan(key, func() (any, error) {
+		if v.waiting.Add(1) > loadQueue {
+			v.waiting.Add(-1)
+			return nil, errLoadBusy
+		}
+		defer v.waiting.Add(-1)
+		ctx, cancel := context.WithTimeout(v.ctx, loadTimeout)
+		defer cancel()
+		select {
+		case v.loadSem <- struct{}{}:
+		case <-ctx.Done():
+			return nil, errLoadTimeout
+		}
+		defer func() { <-v.loadSem }()
+		return read(ctx)
+	})
+	// A store that heeds no context holds its slot, not its callers.
+	limit := time.NewTimer(loadTimeout + 100*time.Millisecond)
+	defer limit.Stop()
+	select {
+	case r := <-ch:
+		return r.Val, r.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-limit.C:
+		return nil, errLoadTimeout
+	}
+}
+
+// fetch reads a record into memory. A change that arrives while the store is
+// read wins over what was read.
+func (v *Verifier) fetch(ctx context.Context, id ID) (*Entry, error) {
+	t := v.table
+	epoch := v.epoch.Load()
+	l := &loading{}
+	t.mu.Lock()
+	t.loading[id] = l
+	t.mu.Unlock()
+
+	rec, err := v.o.Store.Get(ctx, id)
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.loading, id)
+	if n := l.newer; n != nil && (rec == nil || err != nil || n.Seq >= rec.Seq) {
+		rec, err = n, nil
+	}
+	switch {
+	case errors.Is(err, ErrNotFound):
+		if c := t.get(id); c != nil {
+			t.remove(c)
+		}
+		v.unknown.put(id, v.now(), unknownFor)
+		return nil, ErrNotFound
+	case err != nil:
+		return nil, fmt.Errorf("read key from keystore: %w", err)
+	case rec == nil || rec.ID != id:
+		return nil, errors.New("read key from keystore: another record was returned")
+	}
+	return v.place(rec, epoch), nil
+}
+
+// place puts a record into memory, or confirms what is there; under the table's
+// lock. An older version than the one in memory changes nothing.
+func (v *Verifier) place(rec *Record, epoch uint64) *Entry {
+	c := v.table.get(rec.ID)
+	if c == nil {
+		c = &core{id: rec.ID}
+		if !rec.LastUsedAt.IsZero() {
+			c.written = rec.LastUsedAt.UnixNano()
+		}
+		e := v.newEntry(c, rec, nil, epoch)
+		c.entry.Store(e)
+		v.table.insert(c)
+		return e
+	}
+	cur := c.entry.Load()
+	if rec.Seq <= cur.rec.Seq && cur.epoch.Load() >= v.restarted.Load() {
+		if cur.epoch.Load() < epoch {
+			cur.epoch.Store(epoch)
+		}
+		return cur
+	}
+	e := v.newEntry(c, rec, cur, epoch)
+	c.entry.Store(e)
+	cur.live.Store(false)
+	return e
+}
