@@ -25,6 +25,7 @@ type runtime struct {
 	limits  limiter.Limiter
 	life    *lifetime
 	guest   KeystoreGuest
+	tokens  *tokenBackend // nil: no issuer is configured
 }
 
 // CaddyModule returns the Caddy module information.
@@ -68,13 +69,24 @@ func (a *App) Provision(ctx caddy.Context) error {
 		_, closeErr := keyPool.Delete(key)
 		return errors.Join(fmt.Errorf("make the limiter: %w", err), closeErr)
 	}
+	tokens, tokensKey, err := a.tokens(rt.log)
+	if err != nil {
+		_, err1 := keyPool.Delete(key)
+		_, err2 := limiterPool.Delete(limiterKey)
+		return errors.Join(err, err1, err2)
+	}
+	rt.tokens = tokens
 	rt.guest = guest
 	rt.keys = keys.(*keyBackend)
 	rt.limits = limits.(*limiterBackend).limiter
 	rt.life = newLifetime(func() {
 		_, err1 := keyPool.Delete(key)
 		_, err2 := limiterPool.Delete(limiterKey)
-		if err := errors.Join(err1, err2); err != nil {
+		var err3 error
+		if tokens != nil {
+			_, err3 = tokenPool.Delete(tokensKey)
+		}
+		if err := errors.Join(err1, err2, err3); err != nil {
 			caddy.Log().Named("hivegate").Error("close the backends", zap.Error(err))
 		}
 	})
@@ -158,6 +170,11 @@ func (a *App) Start() error {
 			return err
 		}
 		rt.log.Error("the keystore is away; keys are refused with 503 until it is back", zap.Error(err))
+	}
+	if rt.tokens != nil {
+		if _, err := rt.tokens.ready(context.Background()); err != nil {
+			return err
+		}
 	}
 	rt.log.Info("keystore", zap.String("location", rt.guest.Location()))
 	return nil

@@ -2,40 +2,13 @@ package caddymodule
 
 import (
 	"context"
+	"errors"
 	"strings"
 
-	"github.com/hivegate/hivegate/internal/credential"
 	"github.com/hivegate/hivegate/internal/refusal"
 	"github.com/hivegate/hivegate/keystore"
 	"github.com/hivegate/hivegate/limiter"
 )
-
-// authenticate is steps 4 and 5: the credential, and who it stands for.
-func (x *exchange) authenticate() *refusal.Refusal {
-	value, problem := credential.Bearer(x.r.Header)
-	switch problem = problem.WithLogin(x.loginHeaders); problem {
-	case credential.None:
-	case credential.Missing:
-		ref := &refusal.Refusal{Reason: refusal.ReasonMissingCredentials}
-		if holdsKey(x.r.URL.RawQuery, x.rt.prefixes) {
-			ref.Credential, ref.Hint = true, credential.QueryHint
-		}
-		return x.withFailureBudget(ref)
-	case credential.LoginHeaders:
-		return x.withFailureBudget(&refusal.Refusal{Reason: refusal.ReasonMissingCredentials, Credential: true, Hint: problem.Hint()})
-	case credential.Multiple:
-		return &refusal.Refusal{Reason: refusal.ReasonMultipleCredentials, Credential: true, Hint: problem.Hint()}
-	default:
-		return x.withFailureBudget(&refusal.Refusal{Reason: refusal.ReasonMalformedAuthorization, Credential: true, Hint: problem.Hint()})
-	}
-	x.kind = refusal.KindAPIKey
-	if credential.IsJWT(value) {
-		x.kind = refusal.KindJWT
-		return x.withFailureBudget(&refusal.Refusal{Reason: refusal.ReasonTokenInvalid, Kind: refusal.KindJWT, Credential: true,
-			Hint: "this site accepts no JWTs; send an API key"})
-	}
-	return x.verifyKey(value)
-}
 
 // verifyKey judges an API key.
 func (x *exchange) verifyKey(value string) *refusal.Refusal {
@@ -93,16 +66,25 @@ func (x *exchange) badKey(reason refusal.Reason) *refusal.Refusal {
 
 // unknownKey counts an unknown id under the caller's address.
 func (x *exchange) unknownKey() *refusal.Refusal {
+	return x.countFailure(&refusal.Refusal{Reason: refusal.ReasonAPIKeyInvalid, Kind: refusal.KindAPIKey, Credential: true})
+}
+
+// countFailure charges a failure to the caller's address. Past the budget the
+// refusal is a 429, and nothing else changes.
+func (x *exchange) countFailure(ref *refusal.Refusal) *refusal.Refusal {
 	s := x.scratch
+	s.reset()
 	s.demand(x.rt.authFailures, addressSubject(x.addr), 1)
 	if err := x.rt.limits.Decide(x.r.Context(), x.now, &s.req, &s.dec); err != nil {
-		return &refusal.Refusal{Reason: refusal.ReasonAPIKeyInvalid, Kind: refusal.KindAPIKey, Credential: true, Err: err}
+		ref.Err = errors.Join(ref.Err, err)
+		return ref
 	}
 	x.limited = true
 	if s.dec.Outcome != limiter.Allowed {
+		x.failedID = ""
 		return x.attemptsLimited()
 	}
-	return &refusal.Refusal{Reason: refusal.ReasonAPIKeyInvalid, Kind: refusal.KindAPIKey, Credential: true}
+	return ref
 }
 
 // attemptsLimited is the refusal of a spent budget.
@@ -114,7 +96,7 @@ func (x *exchange) attemptsLimited() *refusal.Refusal {
 	for _, st := range s.dec.States {
 		s.dec.RetryAfter = max(s.dec.RetryAfter, st.Wait)
 	}
-	return x.rateRefusal(&refusal.Refusal{Reason: refusal.ReasonAuthAttemptsLimited, Kind: refusal.KindAPIKey, Credential: true})
+	return x.rateRefusal(&refusal.Refusal{Reason: refusal.ReasonAuthAttemptsLimited, Kind: x.kind, Credential: true})
 }
 
 // withFailureBudget lets a 401 describe the budget of failures that its

@@ -133,7 +133,7 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 	if len(b.words()) > 0 {
 		return nil, errAtf(start, "the global option 'hivegate' takes a block only")
 	}
-	if err := readBlock(b, "hivegate", globalOptions, globalLater, app); err != nil {
+	if err := readBlock(b, "hivegate", globalOptions, nil, app); err != nil {
 		return nil, err
 	}
 	if _, mistake := compileApp(app); mistake != nil {

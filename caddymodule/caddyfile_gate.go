@@ -58,51 +58,85 @@ func readRealm(b *block, g *Gate) error {
 	return b.noBlock()
 }
 
-// accept keys [PREFIX…]
+// accept keys [PREFIX…] | accept issuer NAME…
 func readAccept(b *block, g *Gate) error {
 	words := b.words()
 	if len(words) == 0 {
-		return b.usage("accept keys [PREFIX…]")
+		return b.usage("accept keys [PREFIX…]' or 'accept issuer NAME…")
+	}
+	if g.Accept == nil {
+		g.Accept = new(Accept)
+		b.places["accept"] = b.start
 	}
 	switch words[0] {
 	case "keys":
+		if g.Accept.Keys {
+			return errAtf(b.start, "accept keys is given twice; name all prefixes in one line")
+		}
+		g.Accept.Keys = true
+		for i, prefix := range words[1:] {
+			b.places["accept/"+strconv.Itoa(i)] = b.start
+			g.Accept.Prefixes = append(g.Accept.Prefixes, prefix)
+		}
 	case "issuer":
-		return errAtf(b.start, "accept: 'issuer' is not supported yet (JWTs are still to come)")
+		if len(words) == 1 {
+			return b.usage("accept issuer NAME…")
+		}
+		for _, name := range words[1:] {
+			b.places["accept/issuers/"+strconv.Itoa(len(g.Accept.Issuers))] = b.start
+			g.Accept.Issuers = append(g.Accept.Issuers, name)
+		}
 	default:
 		return errAtf(b.start, "accept: %s", unknownName("word", words[0], []string{"keys", "issuer"}))
 	}
-	if g.Accept != nil {
-		return errAtf(b.start, "accept keys is given twice; name all prefixes in one line")
-	}
-	g.Accept = &Accept{Keys: true, Prefixes: words[1:]}
-	b.places["accept"] = b.start
 	return b.noBlock()
 }
 
-// credentials { bearer }
-func readCredentials(b *block, _ *Gate) error {
+// credentials { bearer; header NAME [required]; cookie NAME }
+func readCredentials(b *block, g *Gate) error {
 	if len(b.words()) > 0 {
-		return b.usage("credentials { … }")
+		return b.usage("credentials { bearer; header NAME [required]; cookie NAME }")
 	}
-	bearer := false
-	for nesting := b.Nesting(); b.NextBlock(nesting); {
-		token := b.Token()
-		switch token.Text {
-		case "bearer":
-			bearer = true
-			if b.NextArg() {
-				return errAtf(token, "credentials: 'bearer' takes no words")
-			}
-		case "header", "cookie":
-			return errAtf(token, "credentials: '%s' is not supported yet (browser sessions and key headers are still to come)", token.Text)
-		default:
-			return errAtf(token, "credentials: %s", unknownName("source", token.Text, []string{"bearer", "header", "cookie"}))
-		}
+	g.Credentials = new(Credentials)
+	b.places["credentials"] = b.start
+	return readBlock(b, "credentials", credentialOptions, nil, g.Credentials)
+}
+
+var credentialOptions = map[string]option[*Credentials]{
+	"bearer": {once: true, read: readBearer},
+	"header": {read: readHeaderCredential},
+	"cookie": {read: readCookieCredential},
+}
+
+// bearer
+func readBearer(b *block, c *Credentials) error {
+	if len(b.words()) > 0 {
+		return b.usage("bearer")
 	}
-	if !bearer {
-		return errAtf(b.start, "credentials: no source is named; write 'bearer'")
+	c.Bearer = true
+	return b.noBlock()
+}
+
+// header NAME [required]
+func readHeaderCredential(b *block, c *Credentials) error {
+	words := b.words()
+	if len(words) == 0 || len(words) > 2 || len(words) == 2 && words[1] != "required" {
+		return b.usage("header NAME [required]")
 	}
-	return nil
+	b.places["credentials/headers/"+strconv.Itoa(len(c.Headers))] = b.start
+	c.Headers = append(c.Headers, HeaderCredential{Name: words[0], Required: len(words) == 2})
+	return b.noBlock()
+}
+
+// cookie NAME
+func readCookieCredential(b *block, c *Credentials) error {
+	words := b.words()
+	if len(words) != 1 {
+		return b.usage("cookie NAME")
+	}
+	b.places["credentials/cookies/"+strconv.Itoa(len(c.Cookies))] = b.start
+	c.Cookies = append(c.Cookies, words[0])
+	return b.noBlock()
 }
 
 // routes { … }

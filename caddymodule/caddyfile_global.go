@@ -25,11 +25,7 @@ var globalOptions = map[string]option[*App]{
 	"plan":          {read: readPlan},
 	"default_plan":  {once: true, read: readDefaultPlan},
 	"anonymous":     {once: true, read: readAnonymous},
-}
-
-// globalLater are options of the grammar that are not built yet.
-var globalLater = map[string]string{
-	"issuer": "JWTs are still to come",
+	"issuer":        {read: readIssuer},
 }
 
 // encodeApp is the app's JSON form.

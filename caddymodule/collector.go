@@ -1,17 +1,18 @@
 package caddymodule
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hivegate/hivegate/keystore"
-	"github.com/hivegate/hivegate/limiter"
 )
 
 // backendCollector reports what the pooled backends count. They outlast
 // configurations and their registries, so their counters go on through reloads.
 type backendCollector struct {
 	keys   *keyBackend
-	limits limiter.Limiter
+	tokens *tokenBackend // nil: no issuer is configured
 }
 
 var (
@@ -52,6 +53,16 @@ func (c *backendCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	gauge(storeUpDesc, 1, "limiter") // counters in this process are always there
+	if c.tokens != nil {
+		now := time.Now()
+		for _, i := range c.tokens.set.Issuers() {
+			up := 0.0
+			if i.Status(now).Usable {
+				up = 1
+			}
+			gauge(storeUpDesc, up, "issuer:"+i.Name())
+		}
+	}
 	opened := c.keys.ready.Load()
 	if opened == nil {
 		gauge(storeUpDesc, 0, "keystore")

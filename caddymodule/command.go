@@ -51,7 +51,7 @@ func become(cmd, c *cobra.Command) {
 
 // commandTree makes the commands anew: a cobra command has one parent only.
 func commandTree() []*cobra.Command {
-	cmds := append(keycli.Commands(openEnv), explainCommand())
+	cmds := append(keycli.Commands(openEnv), explainCommand(), tokenCommand())
 	for _, c := range cmds {
 		addConfigFlags(c)
 	}

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -90,6 +91,7 @@ type settings struct {
 	anonymous    *limiter.Limit
 	authFailures *limiter.Limit
 	presets      map[string][]string
+	issuers      []string // names
 }
 
 const (
@@ -125,7 +127,7 @@ func compileApp(a *App) (*settings, *configError) {
 		cost:        a.BcryptCost,
 	}
 	for _, step := range []func(*App, *settings) *configError{
-		compileKeyFormats, compileScopes, compileClasses, compilePlans, compileOwnLimits,
+		compileKeyFormats, compileScopes, compileClasses, compilePlans, compileOwnLimits, compileIssuers,
 	} {
 		if err := step(a, s); err != nil {
 			return nil, err
@@ -172,15 +174,15 @@ func compileScopes(a *App, s *settings) *configError {
 		}
 	}
 	aliases := make([][2]string, 0, len(a.Aliases))
-	for i, al := range a.Aliases {
+	for _, al := range a.Aliases {
 		aliases = append(aliases, [2]string{al.Name, al.Of})
-		// Built up one by one, so that a mistake is found at its own line.
-		if _, err := policy.NewUniverse(a.Scopes, aliases); err != nil {
-			return wrapMistake("aliases/"+strconv.Itoa(i), "alias", err)
-		}
 	}
 	u, err := policy.NewUniverse(a.Scopes, aliases)
 	if err != nil {
+		var bad *policy.AliasError
+		if errors.As(err, &bad) {
+			return wrapMistake("aliases/"+strconv.Itoa(bad.Index), "alias", err)
+		}
 		return wrapMistake("scopes", "scopes", err)
 	}
 	s.universe = u

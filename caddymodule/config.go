@@ -2,6 +2,8 @@ package caddymodule
 
 import (
 	"encoding/json"
+
+	"github.com/hivegate/hivegate/internal/jwtauth"
 )
 
 // KeyFormat is one accepted form of API keys: `<prefix><body>`.
@@ -103,6 +105,10 @@ type App struct {
 	DefaultPlan string `json:"default_plan,omitempty"`
 	// The limit of public routes, per client address. Default: none.
 	Anonymous string `json:"anonymous,omitempty"`
+	// Who issues the JWTs that are taken wherever an API key is. Placeholders
+	// are expanded in iss, jwks, public_keys, static_keys and hmac_secret.
+	// Default: none.
+	Issuers []jwtauth.Config `json:"issuers,omitempty"`
 	// How many key records are kept in memory. A verified key without a stored
 	// digest is hashed again only after its record has left. Unit: records.
 	// Default: `100000`.
@@ -150,9 +156,34 @@ type Forward struct {
 
 // Accept says which credentials a site takes.
 type Accept struct {
-	// Take API keys. Default: `true` when Accept is absent.
+	// Take API keys. Default: `false`; `true` when Accept is absent.
 	Keys bool `json:"keys,omitempty"`
 	// Of these prefixes only; each must be that of an accepted form.
 	// Default: all.
 	Prefixes []string `json:"prefixes,omitempty"`
+	// The issuers whose tokens and static keys are taken. Default: none; all
+	// of them when Accept is absent.
+	Issuers []string `json:"issuers,omitempty"`
+}
+
+// Credentials says where a site looks for credentials, in this order:
+// Authorization, cookies, headers.
+type Credentials struct {
+	// `Authorization: Bearer <token>`. Default: `false`; `true` when
+	// Credentials is absent.
+	Bearer bool `json:"bearer,omitempty"`
+	// Further headers that hold a bare credential. Default: none.
+	Headers []HeaderCredential `json:"headers,omitempty"`
+	// Cookies that hold a session, such as `sb-*-auth-token`. State-changing
+	// requests with one need a same-origin Origin or Sec-Fetch-Site. Default: none.
+	Cookies []string `json:"cookies,omitempty"`
+}
+
+// HeaderCredential is a header that holds a credential.
+type HeaderCredential struct {
+	// The header's name, such as `apikey`.
+	Name string `json:"name"`
+	// It must be there and valid on every request that needs a credential,
+	// beside Authorization too. Default: `false`.
+	Required bool `json:"required,omitempty"`
 }

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"reflect"
 	"slices"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/hivegate/hivegate/internal/credential"
+	"github.com/hivegate/hivegate/internal/jwtauth"
 	"github.com/hivegate/hivegate/internal/policy"
 	"github.com/hivegate/hivegate/internal/refusal"
 	"github.com/hivegate/hivegate/keystore"
@@ -36,6 +38,8 @@ type Gate struct {
 	Realm string `json:"realm,omitempty"`
 	// Which credentials this site takes. Default: all.
 	Accept *Accept `json:"accept,omitempty"`
+	// Where credentials are looked for. Default: Authorization alone.
+	Credentials *Credentials `json:"credentials,omitempty"`
 	// The route table. Default: empty, which refuses every request.
 	Routes []Route `json:"routes,omitempty"`
 	// What becomes of authenticated requests to unknown paths: `deny` (404) or
@@ -79,13 +83,21 @@ type compiledGate struct {
 	allow         policy.PathAllow
 	formats       []keystore.Format // accepted here
 	prefixes      []string          // only credentials that begin so; nil: any
+	takesKeys     bool
+	issuers       func(name string) bool // nil: all
+	takesTokens   bool
+	bearer        bool
+	headers       []headerSource
+	needsHeader   bool
+	cookies       []jwtauth.CookiePattern
 	cleaner       *credential.Cleaner
 	openUnmatched bool
 	headersX      bool
 	headersIETF   bool
 	httpsOn       bool
 	httpsStrict   bool
-	forwardKeys   bool
+	forwardKeys   bool // API keys go on
+	forwardTokens bool // JWTs and static keys go on
 	identity      identityNames
 }
 
@@ -98,7 +110,7 @@ type compiledRoute struct {
 
 // identityNames are the canonical names of the identity headers.
 type identityNames struct {
-	kind, id, owner, scopes, plan string
+	kind, id, owner, scopes, plan, issuer string
 }
 
 // CaddyModule returns the Caddy module information.
@@ -135,7 +147,7 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 func compileGate(g *Gate, s *settings) (*compiledGate, *configError) {
 	c := &compiledGate{headersX: true, headersIETF: true, formats: s.formats}
 	for _, step := range []func(*Gate, *settings, *compiledGate) *configError{
-		compileWords, compileAccept, compileForward, compileRoutes, compileHealth,
+		compileWords, compileAccept, compileCredentials, compileForward, compileRoutes, compileHealth,
 	} {
 		if err := step(g, s, c); err != nil {
 			return nil, err
@@ -202,14 +214,24 @@ func compileWords(g *Gate, _ *settings, c *compiledGate) *configError {
 }
 
 func compileAccept(g *Gate, s *settings, c *compiledGate) *configError {
+	c.takesKeys, c.takesTokens = true, len(s.issuers) > 0
 	if g.Accept == nil {
 		return nil
 	}
-	if !g.Accept.Keys {
-		return mistake("accept", "accept: this site would take no credential at all; name 'keys'")
+	c.takesKeys, c.takesTokens = g.Accept.Keys, len(g.Accept.Issuers) > 0
+	if !c.takesKeys && !c.takesTokens {
+		return mistake("accept", "accept: this site would take no credential at all; name 'keys' or 'issuer NAME'")
 	}
+	if err := s.checkIssuers(g.Accept.Issuers); err != nil {
+		return err
+	}
+	names := g.Accept.Issuers
+	c.issuers = func(name string) bool { return slices.Contains(names, name) }
 	if len(g.Accept.Prefixes) == 0 {
 		return nil
+	}
+	if !c.takesKeys {
+		return mistake("accept", "accept: prefixes are named, but keys are not taken")
 	}
 	c.formats = nil
 	for i, prefix := range g.Accept.Prefixes {
@@ -225,6 +247,49 @@ func compileAccept(g *Gate, s *settings, c *compiledGate) *configError {
 		}
 	}
 	c.prefixes = g.Accept.Prefixes
+	return nil
+}
+
+// headerSource is a compiled HeaderCredential.
+type headerSource struct {
+	name     string // canonical
+	shown    string // as configured, for hints
+	required bool
+}
+
+func compileCredentials(g *Gate, _ *settings, c *compiledGate) *configError {
+	c.bearer = g.Credentials == nil || g.Credentials.Bearer
+	if g.Credentials == nil {
+		return nil
+	}
+	for i, h := range g.Credentials.Headers {
+		path := "credentials/headers/" + strconv.Itoa(i)
+		if err := credential.CheckName(h.Name); err != nil {
+			return wrapMistake(path, "credentials: header", err)
+		}
+		name := http.CanonicalHeaderKey(h.Name)
+		switch name {
+		case "Authorization", "Cookie":
+			return mistake(path, "credentials: header %s has a source of its own: write '%s'", h.Name, map[string]string{"Authorization": "bearer", "Cookie": "cookie NAME"}[name])
+		}
+		for _, other := range c.headers {
+			if other.name == name {
+				return mistake(path, "credentials: header %s is given twice", h.Name)
+			}
+		}
+		c.headers = append(c.headers, headerSource{name: name, shown: h.Name, required: h.Required})
+		c.needsHeader = c.needsHeader || h.Required
+	}
+	for i, name := range g.Credentials.Cookies {
+		p, err := jwtauth.ParseCookiePattern(name)
+		if err != nil {
+			return wrapMistake("credentials/cookies/"+strconv.Itoa(i), "credentials: cookie", err)
+		}
+		c.cookies = append(c.cookies, p)
+	}
+	if !c.bearer && len(c.headers)+len(c.cookies) == 0 {
+		return mistake("credentials", "credentials: no source is named; write 'bearer'")
+	}
 	return nil
 }
 
@@ -244,6 +309,7 @@ func compileForward(g *Gate, _ *settings, c *compiledGate) *configError {
 		return e
 	}
 	c.forwardKeys = credentials == "all"
+	c.forwardTokens = credentials != "none"
 	for i, name := range g.Strip {
 		path := "strip/" + strconv.Itoa(i)
 		if err := credential.CheckName(name); err != nil {
@@ -268,7 +334,7 @@ func compileRoutes(g *Gate, s *settings, c *compiledGate) *configError {
 		lines = append(lines, line)
 		c.routes = append(c.routes, compiled)
 	}
-	table, err := policy.Compile(s.universe, lines)
+	table, err := policy.CompileWith(s.universe, lines, c.allow)
 	if err != nil {
 		var lineErr *policy.LineError
 		if errors.As(err, &lineErr) {

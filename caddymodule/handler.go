@@ -7,7 +7,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/hivegate/hivegate/internal/credential"
 	"github.com/hivegate/hivegate/internal/policy"
 	"github.com/hivegate/hivegate/internal/refusal"
 )
@@ -98,7 +97,7 @@ func (x *exchange) checkTransport() *refusal.Refusal {
 	}
 	if r.URL.RawQuery != "" {
 		// A rewrite may have changed the query as well as the path.
-		if err := policy.CheckTarget("/?"+r.URL.RawQuery, c.allow); err != nil {
+		if err := policy.CheckQuery(r.URL.RawQuery); err != nil {
 			return &refusal.Refusal{Reason: refusal.ReasonAmbiguousPath, Hint: err.Error()}
 		}
 	}
@@ -146,9 +145,7 @@ func (x *exchange) lookUp() (public bool, _ *refusal.Refusal) {
 	}
 	if public {
 		x.subject = addressSubject(x.addr)
-		if !x.g.c.forwardKeys {
-			credential.RemoveKeys(x.r.Header, x.rt.prefixes)
-		}
+		x.dropKeysOnPublic()
 	}
 	return public, nil
 }

@@ -118,7 +118,7 @@ func appendName(b []byte, i int, name string) []byte {
 
 func newIdentityNames(prefix string) identityNames {
 	name := func(s string) string { return http.CanonicalHeaderKey(prefix + s) }
-	return identityNames{kind: name("Kind"), id: name("Id"), owner: name("Owner"), scopes: name("Scopes"), plan: name("Plan")}
+	return identityNames{kind: name("Kind"), id: name("Id"), owner: name("Owner"), scopes: name("Scopes"), plan: name("Plan"), issuer: name("Issuer")}
 }
 
 // identify is step 10: what the backend is told about the caller, and the
@@ -134,9 +134,8 @@ func (x *exchange) identify() {
 		x.put(h, names.owner, 9, p.owner)
 		x.put(h, names.scopes, 10, p.scopesText)
 		x.put(h, names.plan, 11, p.planName())
-		if !x.g.c.forwardKeys {
-			delete(h, "Authorization")
-		}
+		x.put(h, names.issuer, 12, p.issuer)
+		x.dropCredentials()
 	}
 	x.limitHeaders(nil)
 	// Also now, for answers that end in an error and bypass WriteHeader.

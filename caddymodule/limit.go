@@ -40,7 +40,9 @@ func (x *exchange) evaluate() *refusal.Refusal {
 	m := &x.scratch.match
 	switch m.Found {
 	case policy.NotFound:
-		if x.g.c.openUnmatched {
+		// A path that a line knows without its trailing slash is not unknown, and
+		// what has no path at all is none.
+		if x.g.c.openUnmatched && !m.Slash && x.path != "" && x.path[0] == '/' {
 			return nil
 		}
 		return &refusal.Refusal{Reason: refusal.ReasonRouteNotFound, Kind: x.kind, Credential: true}
@@ -125,14 +127,14 @@ func (x *exchange) demandPlan(allowed bool) {
 func (x *exchange) demandSlots(classes []*class) {
 	p, s := x.principal, x.scratch
 	if p.plan != nil && p.plan.concurrentAll > 0 {
-		s.req.Holds = append(s.req.Holds, limiter.Hold{Name: p.plan.name, Subject: p.subject, Max: p.plan.concurrentAll})
+		s.req.Holds = append(s.req.Holds, limiter.Hold{Name: p.plan.name, Subject: x.subject, Max: p.plan.concurrentAll})
 	}
 	for _, c := range classes {
 		switch {
 		case p.concurrent != nil && p.concurrent[c.index] > 0:
 			s.req.Holds = append(s.req.Holds, limiter.Hold{Name: c.name, Subject: p.keySubject, Max: p.concurrent[c.index]})
 		case p.plan != nil && p.plan.concurrent[c.index] > 0:
-			s.req.Holds = append(s.req.Holds, limiter.Hold{Name: c.name, Subject: p.subject, Max: p.plan.concurrent[c.index]})
+			s.req.Holds = append(s.req.Holds, limiter.Hold{Name: c.name, Subject: x.subject, Max: p.plan.concurrent[c.index]})
 		}
 	}
 }
@@ -141,7 +143,9 @@ func (x *exchange) demandSlots(classes []*class) {
 func (x *exchange) whose(by per) string {
 	switch by {
 	case perKey:
-		return x.principal.keySubject
+		if x.principal.keySubject != "" {
+			return x.principal.keySubject
+		}
 	case perIP:
 		return addressSubject(x.addr)
 	}

@@ -17,8 +17,9 @@ type metrics struct {
 	decision prometheus.Histogram
 	limited  *prometheus.CounterVec
 
-	// allowed[kind][plan index + 1] are the counters of the hot path.
+	// The counters of the hot path, by plan index + 1.
 	allowedKey  []prometheus.Counter
+	allowedJWT  []prometheus.Counter
 	allowedAnon prometheus.Counter
 }
 
@@ -35,7 +36,7 @@ func newMetrics(reg *prometheus.Registry, rt *runtime) (*metrics, error) {
 			Name: "hivegate_limited_total", Help: "Requests refused by a limit, by policy.",
 		}, []string{"policy"}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.decision, m.limited, &backendCollector{keys: rt.keys, limits: rt.limits}} {
+	for _, c := range []prometheus.Collector{m.requests, m.decision, m.limited, &backendCollector{keys: rt.keys, tokens: rt.tokens}} {
 		if err := reg.Register(c); err != nil {
 			var already prometheus.AlreadyRegisteredError
 			if !errors.As(err, &already) {
@@ -45,20 +46,27 @@ func newMetrics(reg *prometheus.Registry, rt *runtime) (*metrics, error) {
 	}
 	m.allowedAnon = m.requests.WithLabelValues("allowed", kindAnonymous, "")
 	m.allowedKey = append(m.allowedKey, m.requests.WithLabelValues("allowed", kindAPIKey, ""))
+	m.allowedJWT = append(m.allowedJWT, m.requests.WithLabelValues("allowed", kindJWT, ""))
 	for _, p := range rt.plans {
+		m.allowedJWT = append(m.allowedJWT, m.requests.WithLabelValues("allowed", kindJWT, p.name))
 		m.allowedKey = append(m.allowedKey, m.requests.WithLabelValues("allowed", kindAPIKey, p.name))
 	}
 	return m, nil
 }
 
 func (m *metrics) passed(x *exchange) {
-	switch {
-	case x.principal == nil:
+	if p := x.principal; p == nil {
 		m.allowedAnon.Inc()
-	case x.principal.plan == nil:
-		m.allowedKey[0].Inc()
-	default:
-		m.allowedKey[x.principal.plan.index+1].Inc()
+	} else {
+		i := 0
+		if p.plan != nil {
+			i = p.plan.index + 1
+		}
+		if p.kind == kindJWT {
+			m.allowedJWT[i].Inc()
+		} else {
+			m.allowedKey[i].Inc()
+		}
 	}
 	m.decision.Observe(time.Since(x.now).Seconds())
 }

@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/hivegate/hivegate/internal/jwtauth"
 	"github.com/hivegate/hivegate/internal/policy"
 	"github.com/hivegate/hivegate/keystore"
 	"github.com/hivegate/hivegate/limiter"
@@ -14,6 +15,7 @@ import (
 // Kinds of principals, as the identity headers and metrics name them.
 const (
 	kindAPIKey    = "api_key"
+	kindJWT       = "jwt"
 	kindAnonymous = "anonymous"
 	kindNone      = "none" // nobody was recognised: metrics only
 )
@@ -30,7 +32,8 @@ type principal struct {
 	scopes     []string
 	scopesText string
 	grants     *policy.Grants
-	plan       *plan // nil: no plans exist
+	plan       *plan  // nil: no plans exist
+	issuer     string // of a JWT or static key
 	// The key's own limits; nil and 0 where the plan's hold.
 	requests   *limiter.Limit
 	concurrent []int // by class index
@@ -100,6 +103,31 @@ func (rt *runtime) compileOwnLimits(p *principal, own *keystore.Limits) {
 		}
 		p.concurrent[c.index] = n
 	}
+}
+
+// tokenPrincipal returns the compiled principal of a JWT or static key, which is
+// remembered as long as the token is.
+func (rt *runtime) tokenPrincipal(t *jwtauth.Principal) *principal {
+	if p, ok := t.Attached().(*principal); ok && p.set == rt.settings && !p.grants.Stale(rt.universe) {
+		return p
+	}
+	p := &principal{
+		set: rt.settings, kind: kindJWT, id: t.ID(), owner: t.Owner, issuer: t.Issuer,
+		// Without a subject of its own it counts under the client's address.
+		subject: t.SubjectKey, keySubject: t.SubjectKey,
+		scopes: t.Scopes, scopesText: t.ScopesText,
+		grants: rt.universe.CompileLenient(t.Scopes),
+	}
+	p.plan = rt.planByName[t.Plan]
+	if p.plan == nil {
+		p.plan = rt.defaultPlan
+		if t.Plan != "" {
+			rt.log.Warn("token names a plan that does not exist; the default plan holds",
+				zap.String("issuer", t.Issuer), zap.String("plan", t.Plan))
+		}
+	}
+	t.Attach(p)
+	return p
 }
 
 // addressOf parses the client's address as Caddy determined it. The zero Addr

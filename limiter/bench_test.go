@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/hivegate/hivegate/limiter"
 )
 
@@ -133,4 +135,18 @@ func mustLimit(tb testing.TB, policy string, n int, per time.Duration, burst int
 		tb.Fatal(err)
 	}
 	return l
+}
+
+// BenchmarkRateLimiterAlone is the floor: what two buckets of x/time/rate cost
+// that are read and taken from, without finding, locking or telling.
+func BenchmarkRateLimiterAlone(b *testing.B) {
+	plan, class := rate.NewLimiter(1000, 1_000_000_000), rate.NewLimiter(1000, 1_000_000_000)
+	now := time.Now()
+	b.ReportAllocs()
+	for b.Loop() {
+		plan.TokensAt(now)
+		class.TokensAt(now)
+		plan.AllowN(now, 1)
+		class.AllowN(now, 1)
+	}
 }

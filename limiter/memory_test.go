@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,7 +86,7 @@ func TestADemandWithoutALimitIsAnError(t *testing.T) {
 	}
 }
 
-// TestALimitNobodyChecked: figures that NewLimit refuses let nothing through.
+// TestALimitNobodyCheckedRefuses: figures that NewLimit refuses let nothing through.
 func TestALimitNobodyCheckedRefuses(t *testing.T) {
 	m := newMemory(t)
 	for _, l := range []*limiter.Limit{{}, {N: 5, Burst: 5}, {N: 5, Per: -1, Burst: 5}, {N: -5, Per: time.Second, Burst: 5}, {N: 5, Per: time.Second, Burst: -1}} {
@@ -275,9 +276,11 @@ func TestABucketDoesNotKeepTheRequestItsSubjectWasCutFrom(t *testing.T) {
 	m, l := newMemory(t), mustLimit(t, "explorer", 60, time.Minute, 0)
 	before := heap()
 	for i := range 64 {
-		header := string(make([]byte, 1<<20))
-		decide(t, m, epoch, one(l, header[i:i+20]))
-		decide(t, m, epoch, one(l, fmt.Sprint(i)+header[:1]))
+		header := fmt.Sprintf("owner:%014d", i) + strings.Repeat(" ", 1<<20)
+		decide(t, m, epoch, one(l, header[:20]))
+	}
+	if m.Len() != 64 {
+		t.Fatalf("%d buckets, want 64", m.Len())
 	}
 	if got := heap() - before; got > 8<<20 {
 		t.Fatalf("%d MiB are in use for some small buckets", got>>20)

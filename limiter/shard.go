@@ -121,7 +121,7 @@ func (s *shard) sweep(at instant) {
 	s.shrinkSlots()
 }
 
-// slot is the number of requests in flight under k.
+// takeSlot raises the count of the requests in flight under k.
 func (s *shard) takeSlot(k slotKey) {
 	s.slots[k]++
 	s.mostSlots = max(s.mostSlots, len(s.slots))

@@ -183,6 +183,17 @@ func TestGrantsAreStaleOnceMoreIsRequired(t *testing.T) {
 	if g.Stale(u) || more.Routes()[0].Check(g, nil).Kind != VerdictOK || m.Route.Check(g, &m).Kind != VerdictOK {
 		t.Error("compiled again they do not hold")
 	}
+	// A parameter of a new name is reason enough.
+	g = grants(t, u, "farms:read@z=1")
+	tab := table(t, u, "GET /z/{z} farms:read")
+	if !g.Stale(u) {
+		t.Error("grants are not stale after a new parameter")
+	}
+	g = grants(t, u, "farms:read@z=1")
+	tab.Match("GET", "/z/1", &m)
+	if v := m.Route.Check(g, &m); v.Kind != VerdictOK {
+		t.Errorf("narrowed by the new parameter: %+v", v)
+	}
 	if !g.Stale(universe(t, nil)) || !(*Grants)(nil).Stale(u) {
 		t.Error("grants of another universe, or none, are fresh")
 	}

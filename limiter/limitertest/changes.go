@@ -59,9 +59,9 @@ func twoLimitsInTurn(h *harness) {
 	h.exhaust(hourly, "ada")
 	admitted := 0
 	for range 100 {
-		h.refuse(one(small)) // the bucket is now small's
+		h.decide(one(small)) // the bucket is now small's
 		h.pass(30 * time.Second)
-		h.allow(one(small)) // and was full again
+		// It is full again, with one token, under small; not under hourly.
 		if h.decide(cost(hourly, "ada", 2)).Outcome == limiter.Allowed {
 			admitted++
 		}

@@ -1,0 +1,194 @@
+package e2e
+
+import (
+	"encoding/csv"
+	"fmt"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// hiveosOperation is one row of testdata/hiveos-routes.csv, made callable.
+type hiveosOperation struct {
+	method, path, auth string
+	// pattern is the row's path with every parameter as {}, one a segment.
+	pattern string
+}
+
+var (
+	paramRE   = regexp.MustCompile(`\{[^}]*\}`)
+	segmentRE = regexp.MustCompile(`/[^/]*\{[^/]*`)
+)
+
+func hiveosOperations(t *testing.T) []hiveosOperation {
+	t.Helper()
+	f, err := os.Open("testdata/hiveos-routes.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []hiveosOperation
+	for i, r := range rows[1:] {
+		n := 0
+		path := paramRE.ReplaceAllStringFunc(r[1], func(string) string {
+			n++
+			return fmt.Sprintf("%d%d", i+1, n)
+		})
+		out = append(out, hiveosOperation{
+			method: r[0], path: "/api/v2" + path, auth: r[3],
+			pattern: "/api/v2" + segmentRE.ReplaceAllString(r[1], "/{}"),
+		})
+	}
+	return out
+}
+
+// hiveosScopes reads which scope each operation needs from the route file that
+// is shipped, not from what made it.
+func hiveosScopes(t *testing.T) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile("../examples/hiveos.routes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for _, l := range strings.Split(string(text), "\n") {
+		if f := strings.Fields(l); len(f) >= 3 && f[0] != "#" {
+			out[f[0]+" "+paramRE.ReplaceAllString(f[1], "{}")] = f[2]
+		}
+	}
+	return out
+}
+
+// example is a shipped Caddyfile, changed in nothing but its addresses.
+func example(t *testing.T, name string) config {
+	t.Helper()
+	text, err := os.ReadFile("../examples/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	routes, err := os.ReadFile("../examples/" + strings.TrimSuffix(name, ".Caddyfile") + ".routes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := string(text)
+	for old, with := range map[string]string{
+		"\n{\n":             "\n{\n\tadmin ADMIN\n\tpersist_config off\n\tdefault_bind 127.0.0.1\n",
+		"\napi.example.com": "\nhttp://SITE0",
+		"127.0.0.1:9001":    "FARM",
+		"127.0.0.1:9002":    "COMMAND",
+	} {
+		if strings.Count(s, old) != 1 {
+			t.Fatalf("%s holds %q %d times, want once", name, old, strings.Count(s, old))
+		}
+		s = strings.Replace(s, old, with, 1)
+	}
+	return config{caddyfile: s, files: map[string]string{strings.TrimSuffix(name, ".Caddyfile") + ".routes": string(routes)}}
+}
+
+// The main job on real input: every operation of the Hive OS API, with a key
+// that holds exactly its scope, with one that holds every scope but that, and
+// with none.
+func TestEveryHiveOSOperationNeedsExactlyItsScope(t *testing.T) {
+	c := example(t, "hiveos.Caddyfile")
+	// The plan's and the classes' figures are not what is walked here.
+	for _, l := range []string{"requests 300/m burst 100", "requests 3000/m burst 500"} {
+		c.caddyfile = strings.Replace(c.caddyfile, l, "requests unlimited", 1)
+	}
+	g := start(t, c)
+	ops, scopes := hiveosOperations(t), hiveosScopes(t)
+	if len(ops) != 292 {
+		t.Fatalf("%d operations, want 292", len(ops))
+	}
+	var all []string
+	seen := map[string]bool{}
+	for _, s := range scopes {
+		if s != "public" && !seen[s] {
+			seen[s] = true
+			all = append(all, s)
+		}
+	}
+	exact, lacking := map[string]created{}, map[string]created{}
+	for i, s := range all {
+		exact[s] = g.createScoped(t, s)
+		others := append(append([]string{}, all[:i]...), all[i+1:]...)
+		lacking[s] = g.createScoped(t, others...)
+	}
+
+	commands := regexp.MustCompile(`/workers/([^/]+/)?command(/|$)`)
+	passed, public, refused403, refused401 := 0, 0, 0, 0
+	for _, op := range ops {
+		scope, ok := scopes[op.method+" "+op.pattern]
+		if !ok {
+			t.Errorf("no route line for %s %s", op.method, op.pattern)
+			continue
+		}
+		backend, other := g.farm, g.command
+		if commands.MatchString(op.path) {
+			backend, other = g.command, g.farm
+		}
+		expectPass := func(changes ...change) bool {
+			before, beforeOther := backend.hits.Load(), other.hits.Load()
+			a := g.do(t, op.method, op.path, changes...)
+			if a.status != http.StatusOK {
+				t.Errorf("%s %s: %d %q %s", op.method, op.path, a.status, a.reason(), a.body)
+				return false
+			}
+			if backend.hits.Load() != before+1 || other.hits.Load() != beforeOther {
+				t.Errorf("%s %s did not reach the %s backend alone", op.method, op.path, backend.name)
+			}
+			got := backend.got(t)
+			if got.method != op.method || got.target != op.path {
+				t.Errorf("%s %s reached the backend as %s %s", op.method, op.path, got.method, got.target)
+			}
+			return true
+		}
+		if strings.HasPrefix(op.auth, "public") {
+			if scope != "public" {
+				t.Errorf("%s %s is public in the list and needs %s here", op.method, op.path, scope)
+			}
+			if expectPass() {
+				public++
+			}
+			continue
+		}
+		if scope == "public" {
+			t.Errorf("%s %s is public here and %s in the list", op.method, op.path, op.auth)
+			continue
+		}
+		if expectPass(key(exact[scope].Key)) {
+			passed++
+			if got := backend.got(t).header.Get("X-Auth-Scopes"); got != scope {
+				t.Errorf("the backend was told the scopes %q, want %q", got, scope)
+			}
+		}
+		hits := g.farm.hits.Load() + g.command.hits.Load()
+		if a := g.do(t, op.method, op.path, key(lacking[scope].Key)); a.status != 403 || a.reason() != "insufficient_scope" {
+			t.Errorf("%s %s without %s: %d %q", op.method, op.path, scope, a.status, a.reason())
+		} else if want := `{"message":"This action is unauthorized.","code":403000}`; strings.TrimSpace(string(a.body)) != want {
+			t.Errorf("%s %s: body %s, want %s", op.method, op.path, a.body, want)
+		} else {
+			refused403++
+		}
+		if a := g.do(t, op.method, op.path); a.status != 401 || a.reason() != "missing_credentials" {
+			t.Errorf("%s %s without a key: %d %q", op.method, op.path, a.status, a.reason())
+		} else if want := `{"message":"Unauthenticated."}`; strings.TrimSpace(string(a.body)) != want {
+			t.Errorf("%s %s: body %s, want %s", op.method, op.path, a.body, want)
+		} else {
+			refused401++
+		}
+		if n := g.farm.hits.Load() + g.command.hits.Load(); n != hits {
+			t.Errorf("%s %s: %d refused requests reached a backend", op.method, op.path, n-hits)
+		}
+	}
+	t.Logf("%d operations: %d passed with exactly their scope (%d scopes), %d refused without it, %d refused without a key, %d public",
+		len(ops), passed, len(all), refused403, refused401, public)
+	if passed != 263 || refused403 != 263 || refused401 != 263 || public != 29 {
+		t.Error("want 263 passed, 263 refused without the scope, 263 without a key, and 29 public")
+	}
+}

@@ -1,0 +1,219 @@
+package jwtauth
+
+import (
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Principal is whom a token stands for. Its fields are never changed once it
+// was handed out: the same one serves every request with the same token.
+type Principal struct {
+	// Issuer is the issuer's name.
+	Issuer string
+	// Subject is the sub claim; may be empty.
+	Subject string
+	// Owner is the account; empty without owner_claim.
+	Owner string
+	// Role is the role's name; may be empty.
+	Role string
+	// Plan is the plan's name; empty: the default one. It may name a plan that
+	// does not exist.
+	Plan string
+	// Scopes are the scopes of claim and role, united, as they were written
+	// (aliases are not resolved), each once. ScopesText has them separated by
+	// spaces.
+	Scopes     []string
+	ScopesText string
+	// AAL is the aal claim ("aal2": a second factor was used); may be empty.
+	AAL string
+	// Expires is the exp claim, leeway not included; zero for a static key.
+	Expires time.Time
+	// ServerOnly: to be refused when it comes from a browser.
+	ServerOnly bool
+	// Static: it stands for a static key, not for a token.
+	Static bool
+	// SubjectKey is to whom limits and second factors belong: "owner:<owner>",
+	// else "jwt:<issuer>:<sub>". Empty: nobody in particular, so the client's
+	// address.
+	SubjectKey string
+
+	attached atomic.Pointer[any]
+}
+
+// ID names the principal to the backend: the sub, or else the role.
+func (p *Principal) ID() string {
+	if p.Subject != "" {
+		return p.Subject
+	}
+	return p.Role
+}
+
+// Attach keeps something that the caller made of this principal, such as its
+// compiled scopes, for as long as the principal is remembered. The last caller
+// wins.
+func (p *Principal) Attach(v any) { p.attached.Store(&v) }
+
+// Attached returns what was attached, or nil.
+func (p *Principal) Attached() any {
+	if v := p.attached.Load(); v != nil {
+		return *v
+	}
+	return nil
+}
+
+// rules say what claims mean. They are compiled from a Config.
+type rules struct {
+	issuer                    string
+	scopes, role, owner, plan path
+	defaultPlan               string
+	roles                     map[string][]scopeTemplate
+	serverOnly                map[string]bool
+	static                    []staticKey
+}
+
+type staticKey struct {
+	value     string
+	principal *Principal
+}
+
+func newRules(cfg *Config) (*rules, error) {
+	r := &rules{
+		issuer: cfg.Name, defaultPlan: cfg.Plan,
+		roles: map[string][]scopeTemplate{}, serverOnly: map[string]bool{},
+	}
+	for _, c := range []struct {
+		to   *path
+		name string
+	}{{&r.scopes, cfg.ScopesClaim}, {&r.role, cfg.RoleClaim}, {&r.owner, cfg.OwnerClaim}, {&r.plan, cfg.PlanClaim}} {
+		if c.name == "" {
+			continue
+		}
+		p, err := parsePath(c.name)
+		if err != nil {
+			return nil, err
+		}
+		*c.to = p
+	}
+	for role, scopes := range cfg.Roles {
+		for _, s := range scopes {
+			t, err := parseScopeTemplate(s)
+			if err != nil {
+				return nil, err
+			}
+			r.roles[role] = append(r.roles[role], t)
+		}
+	}
+	for _, role := range cfg.ServerOnly {
+		r.serverOnly[role] = true
+	}
+	for _, k := range cfg.StaticKeys {
+		none := value{kind: kindObject}
+		p := &Principal{Issuer: r.issuer, Role: k.Role, Plan: r.defaultPlan, Static: true, ServerOnly: r.serverOnly[k.Role]}
+		p.setScopes(r.roleScopes(nil, k.Role, &none))
+		r.static = append(r.static, staticKey{k.Value, p})
+	}
+	return r, nil
+}
+
+// principal reads what the claims say. A claim of the wrong type refuses the
+// token; it is never taken for a missing one.
+func (r *rules) principal(c *claims) (*Principal, *Denied) {
+	p := &Principal{Issuer: r.issuer, Subject: strings.Clone(c.sub), Expires: c.exp.Time}
+	texts := []struct {
+		to   *string
+		from path
+		deny *Denied
+	}{
+		{&p.Role, r.role, denyRole}, {&p.Plan, r.plan, denyPlan},
+		{&p.Owner, r.owner, denyOwner}, {&p.AAL, aalPath, denyAAL},
+	}
+	for _, t := range texts {
+		s, ok := t.from.text(&c.root)
+		if !ok {
+			return nil, t.deny
+		}
+		*t.to = strings.Clone(s) // the token's own text is not kept alive
+	}
+	if reservedOwner(p.Owner) {
+		return nil, denyOwner
+	}
+	if p.Plan == "" {
+		p.Plan = r.defaultPlan
+	}
+	scopes, ok := r.claimScopes(&c.root)
+	if !ok {
+		return nil, denyScopes
+	}
+	p.setScopes(r.roleScopes(scopes, p.Role, &c.root))
+	p.ServerOnly = r.serverOnly[p.Role]
+	switch {
+	case p.Owner != "":
+		p.SubjectKey = "owner:" + p.Owner
+	case p.Subject != "":
+		p.SubjectKey = "jwt:" + p.Issuer + ":" + p.Subject
+	}
+	return p, nil
+}
+
+var aalPath = path{"aal"}
+
+// claimScopes reads the scopes claim. What is no plain resource:action there
+// counts for nothing: OpenID's own scopes ("openid"), and wildcards and
+// narrowed scopes, which the configuration alone may give.
+func (r *rules) claimScopes(root *value) ([]string, bool) {
+	if r.scopes == nil {
+		return nil, true
+	}
+	v, ok := r.scopes.find(root)
+	if !ok {
+		return nil, false
+	}
+	if v == nil {
+		return nil, true
+	}
+	list, ok := textList(v)
+	if !ok {
+		return nil, false
+	}
+	if v.kind == kindString {
+		// At single spaces, as RFC 6749 section 3.3 has it: no other white
+		// space separates, or a scope could be smuggled in beside another.
+		list = strings.Split(v.text, " ")
+	}
+	var scopes []string
+	for _, s := range list {
+		if plainScope(s, false) {
+			scopes = append(scopes, strings.Clone(s))
+		}
+	}
+	return scopes, true
+}
+
+// roleScopes appends the scopes of a role.
+func (r *rules) roleScopes(scopes []string, role string, root *value) []string {
+	templates := r.roles[role]
+	for i := range templates {
+		if s, ok := templates[i].expand(root); ok {
+			scopes = append(scopes, s)
+		}
+	}
+	return scopes
+}
+
+func (p *Principal) setScopes(scopes []string) {
+	seen := make(map[string]struct{}, len(scopes))
+	p.Scopes = slices.DeleteFunc(scopes, func(s string) bool {
+		_, twice := seen[s]
+		seen[s] = struct{}{}
+		return twice
+	})
+	p.ScopesText = strings.Join(p.Scopes, " ")
+}
+
+// reservedOwner reports owners that would be taken for another kind of
+// subject.
+func reservedOwner(owner string) bool {
+	return strings.HasPrefix(owner, "owner:") || strings.HasPrefix(owner, "key:") || strings.HasPrefix(owner, "jwt:")
+}

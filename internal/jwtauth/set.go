@@ -1,0 +1,189 @@
+package jwtauth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// Set is all issuers of a configuration, and the cache of the tokens that they
+// verified. It is safe for concurrent use.
+type Set struct {
+	issuers []*Issuer
+	// byIss and noIss hold, in configured order, who is asked about a token
+	// with that iss, or without one.
+	byIss  map[string][]*Issuer
+	noIss  []*Issuer
+	static []staticEntry
+	cache  *cache
+	secret [sha256.Size]byte
+
+	hits, misses atomic.Uint64 // of the cache
+}
+
+type staticEntry struct {
+	digest    [sha256.Size]byte
+	principal *Principal
+}
+
+// NewSet makes a set. cacheSize is how many verified tokens are remembered,
+// about; 0 means 16,384, and a negative one none. Issuers may be in several
+// sets; they are started and closed by their owner.
+func NewSet(issuers []*Issuer, cacheSize int) (*Set, error) {
+	s := &Set{issuers: issuers, byIss: map[string][]*Issuer{}}
+	if _, err := rand.Read(s.secret[:]); err != nil {
+		return nil, fmt.Errorf("make cache secret: %w", err)
+	}
+	names := map[string]bool{}
+	keys := map[string]bool{}
+	for _, i := range issuers {
+		if names[i.name] {
+			return nil, fmt.Errorf("there are two issuers named %q", i.name)
+		}
+		names[i.name] = true
+		asked := map[string]bool{}
+		for _, iss := range i.iss {
+			if !asked[iss] {
+				s.byIss[iss] = append(s.byIss[iss], i)
+			}
+			asked[iss] = true
+		}
+		if i.noIss {
+			s.noIss = append(s.noIss, i)
+		}
+		for _, k := range i.rules.static {
+			if keys[k.value] {
+				return nil, fmt.Errorf("issuer %q: a static_key stands at another issuer, too", i.name)
+			}
+			keys[k.value] = true
+			s.static = append(s.static, staticEntry{s.digest(k.value), k.principal})
+		}
+	}
+	var err error
+	s.cache, err = newCache(cacheSize)
+	return s, err
+}
+
+// Close drops the cache. Verifying goes on without it.
+func (s *Set) Close() { s.cache.close() }
+
+// CacheStats counts, since the set was made, the tokens that were judged
+// without and with the whole work of [Set.Verify].
+func (s *Set) CacheStats() (hits, misses uint64) { return s.hits.Load(), s.misses.Load() }
+
+// Issuers returns the issuers, in configured order.
+func (s *Set) Issuers() []*Issuer { return s.issuers }
+
+// Verify judges a token at now. allowed says which issuers are taken here, by
+// name; nil means all. Exactly one of the results is nil.
+//
+// A token that was verified before costs a digest and no allocation. It waits
+// for the network only while the first fetch of its issuer's keys is running,
+// or when it names a key that is not known, at most 5 s or until ctx is done.
+func (s *Set) Verify(ctx context.Context, now time.Time, token string, allowed func(name string) bool) (*Principal, *Denied) {
+	if len(token) > maxToken {
+		return nil, denyTooLong
+	}
+	sum := s.digest(token)
+	if e := s.cache.get(&sum); e != nil && e.current(now) && (allowed == nil || allowed(e.issuer.name)) {
+		s.hits.Add(1)
+		if !now.Before(e.until) {
+			return nil, denyExpired
+		}
+		return e.principal, nil
+	}
+	s.misses.Add(1)
+	e, d := s.verifyCold(ctx, now, token, allowed)
+	if d != nil {
+		return nil, d
+	}
+	e.digest = sum
+	s.cache.put(e, now)
+	return e.principal, nil
+}
+
+// verifyCold does the whole work. Where several issuers share an iss the first
+// that takes the token decides; if none does, the one that came furthest.
+func (s *Set) verifyCold(ctx context.Context, now time.Time, raw string, allowed func(string) bool) (*entry, *Denied) {
+	t, d := parseToken(raw)
+	if d != nil {
+		return nil, d
+	}
+	candidates, worst := s.candidates(t), denyIss
+	if !t.claims.hasIss {
+		worst = denyIssMissing
+	}
+	for _, i := range candidates {
+		if allowed != nil && !allowed(i.name) {
+			continue
+		}
+		e, d := i.verify(ctx, now, t)
+		if d == nil {
+			return e, nil
+		}
+		if further(d) > further(worst) {
+			worst = d
+		}
+	}
+	return nil, worst
+}
+
+func (s *Set) candidates(t *token) []*Issuer {
+	if !t.claims.hasIss {
+		return s.noIss
+	}
+	return s.byIss[t.claims.iss]
+}
+
+// further ranks refusals by how far a token came. What could not be judged
+// comes last: it may be a good one.
+func further(d *Denied) int {
+	switch d {
+	case denyIss, denyIssMissing:
+		return 0
+	case denyAlg:
+		return 1
+	case denyKey, denySignature:
+		return 2
+	case denyUnavailable:
+		return 5
+	case denyExpired:
+		return 4
+	}
+	return 3
+}
+
+// StaticKey returns whom an opaque key stands for. It compares digests of a
+// fixed length, all of them, in constant time.
+func (s *Set) StaticKey(value string) (*Principal, bool) {
+	if len(s.static) == 0 || len(value) > maxStaticKey {
+		return nil, false
+	}
+	sum := s.digest(value)
+	var found *Principal
+	for i := range s.static {
+		if subtle.ConstantTimeCompare(sum[:], s.static[i].digest[:]) == 1 {
+			found = s.static[i].principal
+		}
+	}
+	return found, found != nil
+}
+
+// digest is a keyed digest of a credential: SHA-256 over the set's secret,
+// which nobody outside the process knows, and the credential.
+func (s *Set) digest(credential string) [sha256.Size]byte {
+	buf, ok := scratch.Get().(*scratchBuf)
+	if !ok { // the pool holds nothing else
+		buf = new(scratchBuf)
+	}
+	n := copy(buf[:], s.secret[:])
+	n += copy(buf[n:], credential)
+	sum := sha256.Sum256(buf[:n])
+	clear(buf[:n]) // no credential stays behind in the pool
+	scratch.Put(buf)
+	return sum
+}
