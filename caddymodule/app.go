@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
@@ -26,6 +27,7 @@ type runtime struct {
 	life    *lifetime
 	guest   KeystoreGuest
 	tokens  *tokenBackend // nil: no issuer is configured
+	started bool          // requests may have come
 }
 
 // CaddyModule returns the Caddy module information.
@@ -165,6 +167,7 @@ func (a *App) limiterGuest(ctx caddy.Context) (LimiterGuest, error) {
 // load; one on the network is tried again with each request.
 func (a *App) Start() error {
 	rt := a.runtime
+	rt.started = true
 	if _, err := rt.keys.opened(context.Background()); err != nil {
 		if rt.guest.MustOpen() {
 			return err
@@ -188,10 +191,24 @@ func (a *App) Cleanup() error {
 	if a.runtime == nil {
 		return nil // Provision failed before it took anything
 	}
-	a.runtime.life.leave()
+	rt := a.runtime
 	a.runtime = nil
+	if rt.started {
+		lingering.add(rt.life)
+	} else {
+		rt.life.leave()
+	}
+	if caddy.Exiting() {
+		lingering.end() // no request will come; what is buffered must be written
+	}
 	return nil
 }
+
+// lateRequests is how long a replaced configuration keeps its backends. Caddy
+// does not wait until the old server has shut down, and net/http gives
+// connections that were accepted but had sent nothing another five seconds: what
+// they then send still reaches the old handlers.
+const lateRequests = 15 * time.Second
 
 var (
 	_ caddy.App          = (*App)(nil)

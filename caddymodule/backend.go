@@ -228,6 +228,42 @@ func (l *lifetime) leave() {
 	}
 }
 
+// lingerers are replaced configurations that still hold their backends for
+// late requests. There are as many as there were reloads in lateRequests.
+type lingerers struct {
+	mu   sync.Mutex // guards held
+	held map[*lifetime]*time.Timer
+}
+
+var lingering = lingerers{held: make(map[*lifetime]*time.Timer)}
+
+// add lets l leave after lateRequests.
+func (s *lingerers) add(l *lifetime) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held[l] = time.AfterFunc(lateRequests, func() {
+		s.mu.Lock()
+		_, mine := s.held[l]
+		delete(s.held, l)
+		s.mu.Unlock()
+		if mine {
+			l.leave()
+		}
+	})
+}
+
+// end lets all of them leave now.
+func (s *lingerers) end() {
+	s.mu.Lock()
+	held := s.held
+	s.held = make(map[*lifetime]*time.Timer)
+	s.mu.Unlock()
+	for l, timer := range held {
+		timer.Stop()
+		l.leave()
+	}
+}
+
 // expand replaces placeholders such as {env.NAME} and {file./path}. A missing
 // value is an error that names the option, never an empty secret.
 func expand(option, text string) (string, error) {

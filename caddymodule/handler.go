@@ -56,11 +56,13 @@ func (x *exchange) begin() *refusal.Refusal {
 	clientIP, _ := x.vars[caddyhttp.ClientIPVarKey].(string)
 	x.addr = addressOf(clientIP)
 	x.requestID = newRequestID()
-	if _, second := x.vars[gateVar]; second {
+	if first, second := x.vars[gateVar].(*responder); second {
+		// This answer goes out through the first gate's writer.
+		first.refusing, x.requestID = true, first.requestID
 		return &refusal.Refusal{Reason: refusal.ReasonInternal, Err: errSecondGate}
 	}
 	if x.vars != nil {
-		x.vars[gateVar] = true
+		x.vars[gateVar] = &x.responder
 	}
 	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Map(x.placeholder)

@@ -20,6 +20,9 @@ type responder struct {
 	values [13]string
 	limits limitValues
 	done   bool
+	// refusing: what is being written is a refusal by a second gate, whose
+	// headers are ours too.
+	refusing bool
 }
 
 // limitValues are the limit headers of this answer; empty ones are not set.
@@ -60,7 +63,7 @@ func (w *responder) finish() {
 	h := w.ResponseWriter.Header()
 	const own = "X-Hivegate-"
 	for name := range h {
-		if len(name) >= len(own) && name[:len(own)] == own {
+		if !w.refusing && len(name) >= len(own) && name[:len(own)] == own {
 			delete(h, name)
 		}
 	}
