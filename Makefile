@@ -14,7 +14,7 @@ RACE := $(shell if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) e
 LINTER := $(shell command -v golangci-lint 2>/dev/null || { p="$$($(GO) env GOPATH)/bin/golangci-lint"; [ -x "$$p" ] && echo "$$p"; })
 
 .DEFAULT_GOAL := help
-.PHONY: help test vet lint lint-if-installed unit e2e flood build fmt fuzz bench demo xcaddy routes clean
+.PHONY: help test vet lint lint-if-installed unit e2e flood reloads build fmt fuzz bench demo xcaddy routes clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; do printf '%-8s %s\n' "$$t" "$$d"; done
@@ -50,6 +50,9 @@ e2e:
 
 flood: ## 2,000 bad keys a second for 20 s: p50 and p99 with and without
 	HIVEGATE_FLOOD=full $(GO) test -count=1 -v -timeout $(TIMEOUT) -run '^TestFlood' ./e2e
+
+reloads: ## 60 reloads in 60 seconds under load: nothing lost, nothing left behind
+	HIVEGATE_RELOADS=full $(GO) test -count=1 -v -timeout $(TIMEOUT) -run '^TestSixtyReloads' ./e2e
 
 build: ## static binary in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/hivegate

@@ -103,6 +103,7 @@ type openedKeys struct {
 	store    keystore.Store
 	crypto   *keystore.Crypto
 	verifier *keystore.Verifier
+	vault    *vault // nil: there is no master key
 }
 
 // opened returns the open keystore, opening it on first use. A failure is not
@@ -116,7 +117,7 @@ func (b *keyBackend) opened(ctx context.Context) (*openedKeys, error) {
 	if o := b.ready.Load(); o != nil {
 		return o, nil
 	}
-	store, crypto, err := b.spec.openStore(ctx, true)
+	store, crypto, vault, err := b.spec.openStore(ctx, true)
 	if err != nil {
 		return nil, err
 	}
@@ -134,28 +135,42 @@ func (b *keyBackend) opened(ctx context.Context) (*openedKeys, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the keystore: %w", err), store.Close())
 	}
-	o := &openedKeys{store: store, crypto: crypto, verifier: verifier}
+	o := &openedKeys{store: store, crypto: crypto, verifier: verifier, vault: vault}
 	b.ready.Store(o)
 	return o, nil
 }
 
-// openStore opens the store and its data key.
-func (s *keyBackendSpec) openStore(ctx context.Context, create bool) (keystore.Store, *keystore.Crypto, error) {
+// openStore opens the store, its data key and what the master key seals.
+func (s *keyBackendSpec) openStore(ctx context.Context, create bool) (keystore.Store, *keystore.Crypto, *vault, error) {
 	store, err := s.open(ctx, create)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open keystore %s: %w", s.location, err)
+		return nil, nil, nil, fmt.Errorf("open keystore %s: %w", s.location, err)
 	}
-	dataKey, err := s.dataKey(ctx, store)
+	fail := func(err error) (keystore.Store, *keystore.Crypto, *vault, error) {
+		return nil, nil, nil, errors.Join(err, store.Close())
+	}
+	ring, err := s.ring(ctx, store)
 	if err != nil {
-		return nil, nil, errors.Join(err, store.Close())
+		return fail(err)
 	}
-	return store, keystore.NewCrypto(dataKey), nil
+	if ring == nil {
+		return store, keystore.NewCrypto(nil), nil, nil
+	}
+	dataKey, err := sealed.LoadDataKey(ctx, store, *ring)
+	if err != nil {
+		return fail(fmt.Errorf("open the data key of %s: %w", s.location, err))
+	}
+	v, err := newVault(store, ring, dataKey)
+	if err != nil {
+		return fail(err)
+	}
+	return store, keystore.NewCrypto(dataKey), v, nil
 }
 
-// dataKey opens the data key of the store with the configured master key, or
-// with the key file beside the database, which is made when neither exists.
-// nil without an error: the configuration says none.
-func (s *keyBackendSpec) dataKey(ctx context.Context, store keystore.Store) ([]byte, error) {
+// ring is the configured master keys, or the one in the key file beside the
+// database, which is made when neither exists. nil without an error: the
+// configuration says none.
+func (s *keyBackendSpec) ring(ctx context.Context, store keystore.Store) (*sealed.Ring, error) {
 	if len(s.master) == 1 && s.master[0] == "none" {
 		return nil, nil
 	}
@@ -174,11 +189,7 @@ func (s *keyBackendSpec) dataKey(ctx context.Context, store keystore.Store) ([]b
 		}
 		keys = append(keys, key)
 	}
-	dataKey, err := sealed.LoadDataKey(ctx, store, sealed.Ring{Primary: keys[0], Old: keys[1:]})
-	if err != nil {
-		return nil, fmt.Errorf("open the data key of %s: %w", s.location, err)
-	}
-	return dataKey, nil
+	return &sealed.Ring{Primary: keys[0], Old: keys[1:]}, nil
 }
 
 // Destruct closes the backend when the last reference on it is given back.

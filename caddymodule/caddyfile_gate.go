@@ -4,6 +4,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize"
+
+	"github.com/hivegate/hivegate/internal/bodyrule"
 	"github.com/hivegate/hivegate/internal/policy"
 )
 
@@ -21,15 +24,15 @@ var gateOptions = map[string]option[*Gate]{
 	"strip":             {read: readStrip},
 	"allow_in_path":     {once: true, read: readAllowInPath},
 	"health":            {once: true, read: readHealth},
+	"second_factor":     {once: true, read: oneWord("second_factor verify|present", func(g *Gate) *string { return &g.SecondFactor })},
+	"accept_aal2":       {once: true, read: readAcceptAAL2},
+	"signature":         {once: true, read: readSignature},
 	"docs_url":          {once: true, read: oneWord("docs_url URL", func(g *Gate) *string { return &g.DocsURL })},
 }
 
 // gateLater are subdirectives of the grammar that are not built yet.
 var gateLater = map[string]string{
 	"keys_api":       "the key management API is still to come; use the 'apikey' commands",
-	"second_factor":  "second factors are still to come",
-	"accept_aal2":    "second factors are still to come",
-	"signature":      "signed requests are still to come",
 	"cors":           "use Caddy's 'header' and 'respond' for now",
 	"backend_errors": "backend errors pass as they are for now",
 	"shadow":         "shadow mode is still to come",
@@ -150,7 +153,11 @@ func readRoutes(b *block, g *Gate) error {
 		if err != nil {
 			return err
 		}
-		b.places["routes/"+strconv.Itoa(len(g.Routes))] = line.start
+		path := "routes/" + strconv.Itoa(len(g.Routes))
+		b.places[path] = line.start
+		for i, token := range route.rules {
+			b.places[path+"/json/"+strconv.Itoa(i)] = token
+		}
 		g.Routes = append(g.Routes, *route)
 	}
 	return nil
@@ -189,10 +196,15 @@ func readRoute(b *block) (*Route, error) {
 	}
 	r.Public, r.Authenticated, r.Scopes = need.Public, need.Authenticated, need.Scopes
 	for nesting := b.Nesting(); b.NextBlock(nesting); {
-		if b.Val() == "json" {
-			return nil, errAtf(b.Token(), "route: 'json' rules are not supported yet")
+		token := b.Token()
+		if token.Text != "json" {
+			return nil, errAtf(token, "route: %s", unknownName("rule", token.Text, []string{"json"}))
 		}
-		return nil, errAtf(b.Token(), "route: %s", unknownName("rule", b.Val(), []string{"json"}))
+		rule, err := bodyrule.ParseRule(b.words())
+		if err != nil {
+			return nil, errAtf(token, "route %s %s: %w", words[0], r.Path, err)
+		}
+		r.JSON, r.rules = append(r.JSON, rule), append(r.rules, token)
 	}
 	return r, nil
 }
@@ -209,7 +221,13 @@ func readRouteOption(b *block, r *Route, key, value string) error {
 		}
 		r.Cost = n
 		return nil
-	case "2fa", "signed", "on_failure":
+	case "2fa", "signed":
+		if value != "" {
+			return errAtf(b.start, "route: '%s' takes no value", key)
+		}
+		r.SecondFactor, r.Signed = r.SecondFactor || key == "2fa", r.Signed || key == "signed"
+		return nil
+	case "on_failure":
 		return errAtf(b.start, "route: '%s' is not supported yet", key)
 	}
 	return errAtf(b.start, "route: %s", unknownName("option", key, []string{"class", "cost", "2fa", "signed", "on_failure"}))
@@ -246,6 +264,58 @@ var caddyShorthands = map[string]string{
 	"scheme": "{http.request.scheme}", "uuid": "{http.request.uuid}",
 	"tls_cipher": "{http.request.tls.cipher_suite}", "tls_version": "{http.request.tls.version}",
 	"upstream_hostport": "{http.reverse_proxy.upstream.hostport}", "client_ip": "{http.vars.client_ip}",
+}
+
+// accept_aal2
+func readAcceptAAL2(b *block, g *Gate) error {
+	if len(b.words()) > 0 {
+		return b.usage("accept_aal2")
+	}
+	g.AcceptAAL2 = true
+	return b.noBlock()
+}
+
+// signature [HEADER] { max_body 1MiB; timestamp required }
+func readSignature(b *block, g *Gate) error {
+	words := b.words()
+	if len(words) > 1 {
+		return b.usage("signature [HEADER] { max_body 1MiB; timestamp required }")
+	}
+	g.Signature = new(Signature)
+	if len(words) == 1 {
+		g.Signature.Header = words[0]
+	}
+	b.places["signature"] = b.start
+	return readBlock(b, "signature", signatureOptions, nil, g.Signature)
+}
+
+var signatureOptions = map[string]option[*Signature]{
+	"max_body":  {once: true, read: readMaxBody},
+	"timestamp": {once: true, read: readTimestamp},
+}
+
+// max_body SIZE
+func readMaxBody(b *block, s *Signature) error {
+	words := b.words()
+	if len(words) != 1 {
+		return b.usage("max_body 1MiB")
+	}
+	n, err := humanize.ParseBytes(words[0])
+	if err != nil || n == 0 || n > 1<<30 {
+		return errAtf(b.start, "max_body %q: write a size such as 64KiB or 1MiB, at most 1GiB", words[0])
+	}
+	s.MaxBody = int64(n)
+	return b.noBlock()
+}
+
+// timestamp required
+func readTimestamp(b *block, s *Signature) error {
+	words := b.words()
+	if len(words) != 1 || words[0] != "required" {
+		return b.usage("timestamp required")
+	}
+	s.TimestampRequired = true
+	return b.noBlock()
 }
 
 // forward { prefix X-Auth-; credentials none|jwt|all }

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -51,7 +52,8 @@ func become(cmd, c *cobra.Command) {
 
 // commandTree makes the commands anew: a cobra command has one parent only.
 func commandTree() []*cobra.Command {
-	cmds := append(keycli.Commands(openEnv), explainCommand(), tokenCommand())
+	cmds := append(keycli.Commands(openEnv), keycli.SubjectCommands(openEnv)...)
+	cmds = append(cmds, explainCommand(), tokenCommand())
 	for _, c := range cmds {
 		addConfigFlags(c)
 	}
@@ -123,12 +125,12 @@ func openEnv(cmd *cobra.Command, mayCreate bool) (*keycli.Env, error) {
 		return nil, err
 	}
 	rt := app.runtime
-	store, crypto, err := rt.keys.spec.openStore(cmd.Context(), mayCreate)
+	store, crypto, vault, err := rt.keys.spec.openStore(cmd.Context(), mayCreate)
 	if err != nil {
 		cancel()
 		return nil, err
 	}
-	return &keycli.Env{
+	env := &keycli.Env{
 		Keeper:  rt.keeper(store, crypto),
 		Presets: rt.presets,
 		Path:    rt.guest.Location(),
@@ -137,7 +139,12 @@ func openEnv(cmd *cobra.Command, mayCreate bool) (*keycli.Env, error) {
 			cancel()
 			return err
 		},
-	}, nil
+	}
+	if vault != nil {
+		env.Factors, env.Signing = vault.factors, vault.signing
+		env.Reseal = func(ctx context.Context) (keycli.Resealed, error) { return vault.reseal(ctx, store) }
+	}
+	return env, nil
 }
 
 // environment variables and files of the commands.

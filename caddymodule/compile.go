@@ -92,6 +92,7 @@ type settings struct {
 	authFailures *limiter.Limit
 	presets      map[string][]string
 	issuers      []string // names
+	noMaster     bool     // the configuration says master_key none
 }
 
 const (
@@ -125,6 +126,7 @@ func compileApp(a *App) (*settings, *configError) {
 		planByName:  make(map[string]*plan),
 		presets:     make(map[string][]string),
 		cost:        a.BcryptCost,
+		noMaster:    len(a.MasterKey) == 1 && a.MasterKey[0] == "none",
 	}
 	for _, step := range []func(*App, *settings) *configError{
 		compileKeyFormats, compileScopes, compileClasses, compilePlans, compileOwnLimits, compileIssuers,

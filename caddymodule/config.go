@@ -3,6 +3,9 @@ package caddymodule
 import (
 	"encoding/json"
 
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/hivegate/hivegate/internal/bodyrule"
 	"github.com/hivegate/hivegate/internal/jwtauth"
 )
 
@@ -138,10 +141,17 @@ type Route struct {
 	Classes []string `json:"classes,omitempty"`
 	// How many tokens a request takes. Unit: tokens. Default: `1`.
 	Cost int `json:"cost,omitempty"`
+	// Ask for a second factor. Default: `false`.
+	SecondFactor bool `json:"second_factor,omitempty"`
+	// Ask for a request signature. Default: `false`.
+	Signed bool `json:"signed,omitempty"`
+	// Rules on what the JSON body says. Default: none, the body is not read.
+	JSON []bodyrule.Rule `json:"json,omitempty"`
 
 	// Where the line stands in the Caddyfile, while that is being read.
-	file string
-	line int
+	file  string
+	line  int
+	rules []caddyfile.Token // of JSON
 }
 
 // Forward says what the next handlers see of the caller.
@@ -152,6 +162,19 @@ type Forward struct {
 	// Which credentials go on: `none`, `jwt` (API keys are removed) or `all`.
 	// Default: `none`. Misuse: with `all` every backend can act as its callers.
 	Credentials string `json:"credentials,omitempty"`
+}
+
+// Signature says how signed requests are verified.
+type Signature struct {
+	// The header that holds the signature, in lower-case hex. Default:
+	// `X-Request-Signature`.
+	Header string `json:"header,omitempty"`
+	// The longest body that is read to be verified; a longer one is refused
+	// with 413. Unit: bytes, at most 1 GiB. Default: `1048576`.
+	MaxBody int64 `json:"max_body,omitempty"`
+	// Refuse signatures without X-Request-Timestamp. Default: `false`. Misuse:
+	// without a timestamp a captured request can be sent again for ever.
+	TimestampRequired bool `json:"timestamp_required,omitempty"`
 }
 
 // Accept says which credentials a site takes.

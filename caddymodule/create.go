@@ -33,7 +33,7 @@ func CreateKeys(ctx context.Context, config []byte, requests ...KeyRequest) (_ [
 		return nil, err
 	}
 	defer cancel()
-	store, crypto, err := app.runtime.keys.spec.openStore(ctx, true)
+	store, crypto, _, err := app.runtime.keys.spec.openStore(ctx, true)
 	if err != nil {
 		return nil, err
 	}

@@ -52,8 +52,9 @@ type exchange struct {
 	entry     *keystore.Entry
 	secret    int
 	subject   string
-	limited   bool // scratch.dec describes limits that applied
-	holding   bool // slots were taken and must be given back
+	factor    string // how a second factor was proven; empty: none was
+	limited   bool   // scratch.dec describes limits that applied
+	holding   bool   // slots were taken and must be given back
 	refused   *refusal.Refusal
 
 	node   keystore.StreamNode

@@ -13,10 +13,12 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/hivegate/hivegate/internal/bodyrule"
 	"github.com/hivegate/hivegate/internal/credential"
 	"github.com/hivegate/hivegate/internal/jwtauth"
 	"github.com/hivegate/hivegate/internal/policy"
 	"github.com/hivegate/hivegate/internal/refusal"
+	"github.com/hivegate/hivegate/internal/signature"
 	"github.com/hivegate/hivegate/keystore"
 )
 
@@ -45,6 +47,14 @@ type Gate struct {
 	// What becomes of authenticated requests to unknown paths: `deny` (404) or
 	// `authenticated` (they pass). Default: `deny`.
 	Unmatched string `json:"unmatched,omitempty"`
+	// How second factors are judged: `verify` (the gate checks the code) or
+	// `present` (six digits must be there, the backend checks them). Default:
+	// `verify`.
+	SecondFactor string `json:"second_factor,omitempty"`
+	// Count a JWT whose aal is aal2 as a second factor. Default: `false`.
+	AcceptAAL2 bool `json:"accept_aal2,omitempty"`
+	// How signed requests are verified.
+	Signature *Signature `json:"signature,omitempty"`
 	// What the next handlers see of the caller.
 	Forward *Forward `json:"forward,omitempty"`
 	// Which limit headers answers carry: any of `x` (X-RateLimit-*) and `ietf`
@@ -96,6 +106,9 @@ type compiledGate struct {
 	headersIETF   bool
 	httpsOn       bool
 	httpsStrict   bool
+	codePresent   bool // the backend checks the code
+	acceptAAL2    bool
+	signature     *signature.Verifier
 	forwardKeys   bool // API keys go on
 	forwardTokens bool // JWTs and static keys go on
 	identity      identityNames
@@ -106,11 +119,19 @@ type compiledRoute struct {
 	label   string // "GET,POST /farms/{farmId}": for logs and placeholders
 	classes []*class
 	cost    int
+
+	protected    bool // any of the following is set
+	secondFactor bool
+	signed       bool
+	asksCode     bool // some request on this route needs a second factor
+	asksSign     bool
+	rules        *bodyrule.Set
+	needs        []*policy.Need // by rule; nil for oneof rules
 }
 
 // identityNames are the canonical names of the identity headers.
 type identityNames struct {
-	kind, id, owner, scopes, plan, issuer string
+	kind, id, owner, scopes, plan, issuer, factor string
 }
 
 // CaddyModule returns the Caddy module information.
@@ -147,7 +168,7 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 func compileGate(g *Gate, s *settings) (*compiledGate, *configError) {
 	c := &compiledGate{headersX: true, headersIETF: true, formats: s.formats}
 	for _, step := range []func(*Gate, *settings, *compiledGate) *configError{
-		compileWords, compileAccept, compileCredentials, compileForward, compileRoutes, compileHealth,
+		compileWords, compileAccept, compileCredentials, compileForward, compileSignature, compileRoutes, compileProtection, compileHealth,
 	} {
 		if err := step(g, s, c); err != nil {
 			return nil, err
@@ -346,6 +367,83 @@ func compileRoutes(g *Gate, s *settings, c *compiledGate) *configError {
 	return nil
 }
 
+func compileSignature(g *Gate, _ *settings, c *compiledGate) *configError {
+	if e := oneOf("second_factor", "second_factor", cmpDefault(g.SecondFactor, "verify"), "verify", "present"); e != nil {
+		return e
+	}
+	c.codePresent, c.acceptAAL2 = g.SecondFactor == "present", g.AcceptAAL2
+	var o signature.Options
+	if g.Signature != nil {
+		o = signature.Options{Header: g.Signature.Header, MaxBody: g.Signature.MaxBody, TimestampRequired: g.Signature.TimestampRequired}
+	}
+	v, err := signature.New(o)
+	if err != nil {
+		return &configError{Path: "signature", Msg: err.Error()}
+	}
+	c.signature = v
+	return nil
+}
+
+// compileProtection checks what second factors and signatures need.
+func compileProtection(g *Gate, s *settings, c *compiledGate) *configError {
+	for i := range c.routes {
+		r := &c.routes[i]
+		path := "routes/" + strconv.Itoa(i)
+		if g.Routes[i].Public && (r.asksCode || r.asksSign) {
+			return mistake(path, "route %s: a public route has no caller whose second factor or signature could be asked for", r.label)
+		}
+		if s.noMaster && (r.asksSign || r.asksCode && !c.codePresent) {
+			return mistake(path, "route %s: second factors and signing secrets are sealed with a master key, and this configuration says 'master_key none'", r.label)
+		}
+	}
+	return nil
+}
+
+// compileRules compiles the JSON rules of a route.
+func compileRules(r *Route, path, label string, s *settings, out *compiledRoute) *configError {
+	if len(r.JSON) == 0 {
+		return nil
+	}
+	set, err := bodyrule.Compile(r.JSON)
+	if err != nil {
+		return wrapMistake(path, "route "+label, err)
+	}
+	out.rules = set
+	out.needs = make([]*policy.Need, len(r.JSON))
+	for i := range r.JSON {
+		rule := &r.JSON[i]
+		at := path + "/json/" + strconv.Itoa(i)
+		if rule.OneOf {
+			continue
+		}
+		if r.Public {
+			return mistake(at, "route %s: json %s: a public route has no caller of whom something could be required", label, rule.Field)
+		}
+		if err := s.knownScopes(rule.Require.Scopes); err != nil {
+			return wrapMistake(at, "route "+label+": json "+rule.Field, err)
+		}
+		if out.needs[i], err = s.universe.Need(rule.Require); err != nil {
+			return wrapMistake(at, "route "+label+": json "+rule.Field, err)
+		}
+	}
+	return nil
+}
+
+// knownScopes checks the scopes that are required somewhere.
+func (s *settings) knownScopes(groups [][]string) error {
+	for _, alternatives := range groups {
+		for _, scope := range alternatives {
+			if err := policy.ParseScope(scope); err != nil {
+				return err
+			}
+			if err := s.universe.Known(scope); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func compileRoute(r *Route, path string, s *settings) (policy.Line, compiledRoute, *configError) {
 	fail := func(err *configError) (policy.Line, compiledRoute, *configError) {
 		return policy.Line{}, compiledRoute{}, err
@@ -355,16 +453,16 @@ func compileRoute(r *Route, path string, s *settings) (policy.Line, compiledRout
 	if out.cost == 0 {
 		out.cost = 1
 	}
-	for _, alternatives := range r.Scopes {
-		for _, scope := range alternatives {
-			if err := policy.ParseScope(scope); err != nil {
-				return fail(wrapMistake(path, "route "+label, err))
-			}
-			if err := s.universe.Known(scope); err != nil {
-				return fail(wrapMistake(path, "route "+label, err))
-			}
-		}
+	if err := s.knownScopes(r.Scopes); err != nil {
+		return fail(wrapMistake(path, "route "+label, err))
 	}
+	if err := compileRules(r, path, label, s, &out); err != nil {
+		return fail(err)
+	}
+	out.secondFactor, out.signed = r.SecondFactor, r.Signed
+	out.asksCode = r.SecondFactor || out.rules != nil && out.rules.CanAskSecondFactor()
+	out.asksSign = r.Signed || out.rules != nil && out.rules.CanAskSignature()
+	out.protected = out.asksCode || out.asksSign || out.rules != nil
 	for _, name := range r.Classes {
 		k := s.classByName[name]
 		if k == nil {
@@ -381,7 +479,8 @@ func compileRoute(r *Route, path string, s *settings) (policy.Line, compiledRout
 	}
 	return policy.Line{
 		Methods: r.Methods, Pattern: r.Path,
-		Require: policy.Requirement{Public: r.Public, Authenticated: r.Authenticated, Scopes: r.Scopes},
+		Require:      policy.Requirement{Public: r.Public, Authenticated: r.Authenticated, Scopes: r.Scopes},
+		SecondFactor: r.SecondFactor, Signed: r.Signed,
 		Classes: r.Classes, Cost: out.cost, File: r.file, LineNo: r.line,
 	}, out, nil
 }

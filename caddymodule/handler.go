@@ -43,6 +43,9 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if ref := x.limit(); ref != nil { // scopes are judged first, limits decided once
 		return x.refuse(ref)
 	}
+	if ref := x.protect(); ref != nil { // body, signature, second factor
+		return x.refuse(ref)
+	}
 	x.identify()
 	return x.forward(next)
 }

@@ -118,7 +118,7 @@ func appendName(b []byte, i int, name string) []byte {
 
 func newIdentityNames(prefix string) identityNames {
 	name := func(s string) string { return http.CanonicalHeaderKey(prefix + s) }
-	return identityNames{kind: name("Kind"), id: name("Id"), owner: name("Owner"), scopes: name("Scopes"), plan: name("Plan"), issuer: name("Issuer")}
+	return identityNames{kind: name("Kind"), id: name("Id"), owner: name("Owner"), scopes: name("Scopes"), plan: name("Plan"), issuer: name("Issuer"), factor: name("Second-Factor")}
 }
 
 // identify is step 10: what the backend is told about the caller, and the
@@ -135,6 +135,7 @@ func (x *exchange) identify() {
 		x.put(h, names.scopes, 10, p.scopesText)
 		x.put(h, names.plan, 11, p.planName())
 		x.put(h, names.issuer, 12, p.issuer)
+		x.put(h, names.factor, 13, x.factor)
 		x.dropCredentials()
 	}
 	x.limitHeaders(nil)

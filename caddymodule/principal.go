@@ -34,6 +34,7 @@ type principal struct {
 	grants     *policy.Grants
 	plan       *plan  // nil: no plans exist
 	issuer     string // of a JWT or static key
+	aal        string // of a JWT: aal2 says that a second factor was used
 	// The key's own limits; nil and 0 where the plan's hold.
 	requests   *limiter.Limit
 	concurrent []int // by class index
@@ -112,7 +113,7 @@ func (rt *runtime) tokenPrincipal(t *jwtauth.Principal) *principal {
 		return p
 	}
 	p := &principal{
-		set: rt.settings, kind: kindJWT, id: t.ID(), owner: t.Owner, issuer: t.Issuer,
+		set: rt.settings, kind: kindJWT, id: t.ID(), owner: t.Owner, issuer: t.Issuer, aal: t.AAL,
 		// Without a subject of its own it counts under the client's address.
 		subject: t.SubjectKey, keySubject: t.SubjectKey,
 		scopes: t.Scopes, scopesText: t.ScopesText,

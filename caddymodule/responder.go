@@ -17,7 +17,7 @@ type responder struct {
 	// values backs the header slices of this answer and of the request's
 	// identity headers, so that they cost one allocation together. The slices
 	// are per request because later handlers may change them in place.
-	values [13]string
+	values [14]string
 	limits limitValues
 	done   bool
 	// refusing: what is being written is a refusal by a second gate, whose

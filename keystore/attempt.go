@@ -78,7 +78,14 @@ func (v *Verifier) attempt(a *attempt, e *Entry) (Outcome, int) {
 	}
 	compared := false
 	for i, s := range e.secrets {
-		if !e.usable(i, a.now) || v.known(a, e, i) != unsettled {
+		if !e.usable(i, a.now) {
+			continue
+		}
+		// Asked again: another request may have settled it meanwhile.
+		switch v.known(a, e, i) {
+		case right:
+			return Valid, i
+		case wrong:
 			continue
 		}
 		switch out := v.settle(a, e, s, i); out {
@@ -146,7 +153,7 @@ func (v *Verifier) known(a *attempt, e *Entry, i int) knowledge {
 	if p := s.verified.Load(); p != nil {
 		// The hash belongs to one key of at most 72 bytes, and that key is
 		// known: any other is wrong.
-		if subtle.ConstantTimeCompare(p[:], a.digest[:]) == 1 {
+		if p.equal(&a.digest) {
 			return right
 		}
 		return wrong

@@ -1,7 +1,6 @@
 package keystore
 
 import (
-	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
@@ -55,7 +54,7 @@ func (c *verifiedCache) get(d *digest) (verifiedKey, bool) {
 		return verifiedKey{}, false
 	}
 	k, ok := c.c.Get(binary.LittleEndian.Uint64(d[:]))
-	if !ok || subtle.ConstantTimeCompare(k.digest[:], d[:]) != 1 {
+	if !ok || !k.digest.equal(d) {
 		return verifiedKey{}, false
 	}
 	return k, true
@@ -152,6 +151,6 @@ func (b *brief[K]) drop(k K) {
 
 func (b *brief[K]) set(k K) (*[briefWays]briefItem[K], *sync.Mutex) {
 	h := maphash.Comparable(b.seed, k)
-	i := h & uint64(len(b.sets)-1)
+	i := h & (uint64(len(b.sets)) - 1)
 	return &b.sets[i], &b.locks[i%uint64(len(b.locks))]
 }

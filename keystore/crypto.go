@@ -3,6 +3,7 @@ package keystore
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 )
 
 // Crypto makes the stored digest: HMAC-SHA256 of a key under the data key. It
@@ -74,6 +75,16 @@ func (c *Crypto) digest(key string) digest {
 
 // digest is a whole SHA-256; it is never shortened before a comparison.
 type digest [sha256.Size]byte
+
+// equal compares in constant time, four words at once: subtle's loop over bytes
+// is a tenth of the warm path.
+func (d *digest) equal(e *digest) bool {
+	var diff uint64
+	for i := 0; i < len(d); i += 8 {
+		diff |= binary.LittleEndian.Uint64(d[i:]) ^ binary.LittleEndian.Uint64(e[i:])
+	}
+	return diff == 0
+}
 
 // fingerprint stands for one bcrypt hash: 128 bits of its keyed SHA-256.
 type fingerprint [16]byte

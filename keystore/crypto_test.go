@@ -83,3 +83,18 @@ func TestDigestsAllocateNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func TestDigestsAreEqualOnlyInEveryBit(t *testing.T) {
+	var k processKey
+	d := k.of("x")
+	if e := d; !d.equal(&e) {
+		t.Error("a digest differs from itself")
+	}
+	for i := range len(d) * 8 {
+		e := d
+		e[i/8] ^= 1 << (i % 8)
+		if d.equal(&e) || e.equal(&d) {
+			t.Errorf("bit %d does not count", i)
+		}
+	}
+}

@@ -20,7 +20,9 @@
 //     none is remembered for a second.
 //  2. The secret. SHA-256 over a random key of this process and the credential is
 //     compared with what the record's hash is known to belong to; this is the
-//     warm path, without allocation or lock.
+//     warm path, without allocation or lock. It is tried in memory before the
+//     checksum is: what equals a verified key to the last bit is one, and
+//     whatever does not is judged from the beginning.
 //  3. What settles it without hashing: a bcrypt hash whose one key is known is
 //     wrong for any other; the stored digest decides right and wrong; the
 //     verified-key cache (ristretto) remembers keys beyond their records' stay in

@@ -1,7 +1,6 @@
 package keystore
 
 import (
-	"crypto/subtle"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,7 +68,7 @@ func (e *Entry) Attach(x any) { e.attached.Store(&x) }
 // match returns the secret whose key is known to have this digest, else −1.
 func (e *Entry) match(d *digest, now time.Time) int {
 	for i, s := range e.secrets {
-		if p := s.verified.Load(); p != nil && subtle.ConstantTimeCompare(p[:], d[:]) == 1 && e.usable(i, now) {
+		if p := s.verified.Load(); p != nil && p.equal(d) && e.usable(i, now) {
 			return i
 		}
 	}

@@ -97,7 +97,7 @@ func (v *Verifier) settle(a *attempt, e *Entry, s *secretState, i int) Outcome {
 	if w == nil {
 		return v.lead(a, e, s, i, f)
 	}
-	limit := time.NewTimer(hashWait)
+	limit := time.NewTimer(v.pool.wait)
 	defer limit.Stop()
 	var sig signal
 	select {

@@ -351,7 +351,7 @@ func TestAVerifiedCallerIsServedWhileEverySlotHashes(t *testing.T) {
 }
 
 func TestTheQueueGivesUpItsPlaceWhenTheClientLeaves(t *testing.T) {
-	p := &hashPool{slots: 1, limit: 2}
+	p := &hashPool{slots: 1, limit: 2, wait: time.Minute}
 	var at uint64
 	if p.acquire(context.Background(), ID{1}, 0, &at) != slotGranted {
 		t.Fatal("no slot")
@@ -377,7 +377,7 @@ func TestTheQueueGivesUpItsPlaceWhenTheClientLeaves(t *testing.T) {
 }
 
 func TestTheQueueNeverLosesASlot(t *testing.T) {
-	p := &hashPool{slots: 3, limit: 5}
+	p := &hashPool{slots: 3, limit: 5, wait: time.Millisecond}
 	var wg sync.WaitGroup
 	for w := range 16 {
 		wg.Go(func() {
@@ -402,4 +402,49 @@ func TestTheQueueNeverLosesASlot(t *testing.T) {
 	if running, waiting := p.load(); running != 0 || waiting != 0 {
 		t.Errorf("%d running, %d waiting at the end", running, waiting)
 	}
+}
+
+func TestWhoeverWaitsTooLongForAHashIsOverloadedAndNotCharged(t *testing.T) {
+	busy, busyRec := newKey()
+	key, rec := newKey()
+	c := gated()
+	f := newFixture(t, Options{Compare: c.compare, HashSlots: 1}, rec, busyRec)
+	f.pool.wait = 20 * time.Millisecond
+	blocker := f.async(context.Background(), busy, nil)
+	c.begin(t)
+	g := newBudget(2)
+	leader, follower := f.async(context.Background(), key, g), f.async(context.Background(), key, g)
+	wantSoon(t, "one", leader, Overloaded)
+	wantSoon(t, "the other", follower, Overloaded)
+	second := f.async(context.Background(), busy, g) // follows the one that hashes
+	wantSoon(t, "a follower", second, Overloaded)
+	if g.remaining(rec.ID) != 2 || g.remaining(busyRec.ID) != 2 {
+		t.Error("charged although nothing was compared")
+	}
+	if f.inFlight(key) != 0 || f.Stats().HashQueued != 0 {
+		t.Error("somebody is still waiting")
+	}
+	close(c.gate)
+	wantSoon(t, "the one that hashed", blocker, Valid)
+	f.want(key, g, Valid)
+}
+
+func TestCandidatesOfAHintDoNotWaitOneAfterTheOther(t *testing.T) {
+	busy, busyRec := newKey()
+	c := gated()
+	recs := []*Record{busyRec}
+	for i := range 16 {
+		recs = append(recs, imported(fmt.Sprintf("shared_hint_%d", i), "shared_h"))
+	}
+	f := newFixture(t, Options{Compare: c.compare, HashSlots: 1}, recs...)
+	f.pool.wait = 20 * time.Millisecond
+	blocker := f.async(context.Background(), busy, nil)
+	c.begin(t)
+	g := newBudget(1)
+	wantSoon(t, "wrong", f.async(context.Background(), "shared_hint_x", g), Overloaded)
+	if n := f.Stats().HashOverloaded; n > 2 {
+		t.Errorf("%d waits for one credential", n)
+	}
+	close(c.gate)
+	wantSoon(t, "the one that hashed", blocker, Valid)
 }

@@ -13,6 +13,7 @@ import (
 // guesses at. When the queue is full the last of that order is dropped.
 type hashPool struct {
 	slots, limit int
+	wait         time.Duration // the longest that one waits
 
 	mu       sync.Mutex // guards all below
 	running  []ID       // at most slots
@@ -39,7 +40,7 @@ type slot uint8
 const (
 	slotGranted slot = iota
 	slotDropped      // the queue was full of better ones
-	slotTimeout      // hashWait has passed
+	slotTimeout      // it has waited too long
 	slotGone         // ctx has ended
 )
 
@@ -66,7 +67,7 @@ func (p *hashPool) acquire(ctx context.Context, id ID, failures uint32, arrival 
 	}
 	p.mu.Unlock()
 
-	limit := time.NewTimer(hashWait)
+	limit := time.NewTimer(p.wait)
 	defer limit.Stop()
 	why := slotTimeout
 	select {

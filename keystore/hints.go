@@ -26,6 +26,9 @@ type hintIndex struct {
 	m     map[hintKey]*hintSet
 }
 
+// hintsTimeout is for reading all hints of a store, some million a second.
+const hintsTimeout = 30 * time.Second
+
 // hintKey is a hint without a pointer.
 type hintKey struct {
 	n uint8
@@ -39,8 +42,7 @@ type hintSet struct {
 }
 
 func makeHintKey(s string) (k hintKey) {
-	k.n = uint8(len(s))
-	copy(k.b[:], s)
+	k.n = uint8(copy(k.b[:], s)) //nolint:gosec // at most MaxHint
 	return k
 }
 
@@ -127,7 +129,7 @@ func (v *Verifier) tryCandidates(a *attempt, entries []*Entry) Result {
 	res := Result{Outcome: Unknown}
 	started := time.Now()
 	for _, e := range entries {
-		if time.Since(started) > hashWait { // 16 candidates do not wait 16 times
+		if time.Since(started) > v.pool.wait { // 16 candidates do not wait 16 times
 			return Result{Outcome: Overloaded, ID: e.core.id}
 		}
 		out, i := v.attempt(a, e)
@@ -177,7 +179,7 @@ func (v *Verifier) hintIDs(ctx context.Context, now time.Time, k *hintKey) ([]ID
 		return set.ids, nil
 	}
 	hint := k.String()
-	x, err := v.shared(ctx, "hint "+hint, func(ctx context.Context) (any, error) {
+	set, err := shared(ctx, v, "hint "+hint, func(ctx context.Context) (*hintSet, error) {
 		epoch, gen := v.epoch.Load(), h.gen.Load()
 		recs, err := v.o.Store.ByHint(ctx, hint)
 		if err != nil {
@@ -198,19 +200,13 @@ func (v *Verifier) hintIDs(ctx context.Context, now time.Time, k *hintKey) ([]ID
 	if err != nil {
 		return nil, err
 	}
-	return x.(*hintSet).ids, nil
-}
-
-// entryOf returns a record in memory, read from the store where it must be.
-func (v *Verifier) entryOf(ctx context.Context, id ID, now time.Time) (*Entry, error) {
-	if e := v.held(id, now); e != nil {
-		return e, nil
-	}
-	return v.load(ctx, id, now)
+	return set.ids, nil
 }
 
 // loadHints reads all hints.
 func (v *Verifier) loadHints(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, hintsTimeout)
+	defer cancel()
 	if err := v.o.Store.Hints(ctx, func(hint string) { v.hints.add(hint) }); err != nil {
 		return fmt.Errorf("read hints of imported keys: %w", err)
 	}

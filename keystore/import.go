@@ -74,7 +74,7 @@ func (e *ImportError) Error() string {
 const (
 	// MaxImport bounds one import, which is one transaction: other changes
 	// wait for it, about ten seconds for this many.
-	MaxImport      = 250_000
+	MaxImport      = 200_000
 	maxImportLine  = 64 << 10 // bytes
 	maxImportTold  = 20       // wrong lines in an error
 	maxSharedHints = 16       // unrevoked records per hint, as stores hold it

@@ -20,23 +20,25 @@ func (v *Verifier) load(ctx context.Context, id ID, now time.Time) (*Entry, erro
 	if v.unknown.has(id, now) {
 		return nil, ErrNotFound
 	}
-	x, err := v.shared(ctx, string(id[:]), func(ctx context.Context) (any, error) { return v.fetch(ctx, id) })
-	if err != nil {
-		return nil, err
-	}
-	return x.(*Entry), nil
+	return shared(ctx, v, string(id[:]), func(ctx context.Context) (*Entry, error) {
+		// Whoever looked before a read ended and asks after it needs no other.
+		if e := v.held(id, now); e != nil {
+			return e, nil
+		}
+		return v.fetch(ctx, id)
+	})
 }
 
 // shared runs read once for all who ask under the same key, at most loadSlots
-// at a time and loadTimeout long.
-func (v *Verifier) shared(ctx context.Context, key string, read func(context.Context) (any, error)) (any, error) {
+// at a time and loadWait long.
+func shared[T any](ctx context.Context, v *Verifier, key string, read func(context.Context) (*T, error)) (*T, error) {
 	ch := v.loads.DoChan(key, func() (any, error) {
 		if v.waiting.Add(1) > loadQueue {
 			v.waiting.Add(-1)
 			return nil, errLoadBusy
 		}
 		defer v.waiting.Add(-1)
-		ctx, cancel := context.WithTimeout(v.ctx, loadTimeout)
+		ctx, cancel := context.WithTimeout(v.ctx, v.loadWait)
 		defer cancel()
 		select {
 		case v.loadSem <- struct{}{}:
@@ -47,11 +49,16 @@ func (v *Verifier) shared(ctx context.Context, key string, read func(context.Con
 		return read(ctx)
 	})
 	// A store that heeds no context holds its slot, not its callers.
-	limit := time.NewTimer(loadTimeout + 100*time.Millisecond)
+	limit := time.NewTimer(v.loadWait + v.loadWait/20)
 	defer limit.Stop()
 	select {
 	case r := <-ch:
-		return r.Val, r.Err
+		// A key always stands for one type.
+		val, ok := r.Val.(*T)
+		if r.Err == nil && !ok {
+			return nil, errors.New("read keystore: something else was read")
+		}
+		return val, r.Err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-limit.C:

@@ -488,3 +488,20 @@ func TestOutcomesHaveNames(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestAStoreThatNeverAnswersHoldsNobodyForLong(t *testing.T) {
+	held, heldRec := newKey()
+	key, rec := newKey()
+	f := newFixture(t, Options{}, rec, heldRec)
+	f.want(held, nil, Valid)
+	f.loadWait = 20 * time.Millisecond
+	hang := make(chan struct{})
+	f.store.onGet = func(ID) { <-hang } // and heeds no context
+	r := f.want(key, nil, Unavailable)
+	if !errors.Is(r.Err, errLoadTimeout) || r.ID != rec.ID {
+		t.Errorf("got %+v", r)
+	}
+	f.want(held, nil, Valid)
+	close(hang)
+	waitFor(t, "the read to end", func() bool { return f.verify(key, nil).Outcome == Valid })
+}

@@ -10,8 +10,8 @@ import (
 // a long answer.
 //
 // Both methods are called with an internal lock held, so that neither is called
-// once Leave has returned: they must return at once and call neither Join nor
-// Leave. Cancelling a context is fine.
+// once Leave has returned: they must return at once and call nothing of the
+// Verifier or its entries. Cancelling a context is fine.
 type Stream interface {
 	// Allowed reports whether the stream may go on under this version of the
 	// record at now.

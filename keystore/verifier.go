@@ -34,9 +34,10 @@ type Verifier struct {
 	streams  streams
 	uses     uses
 
-	loads   singleflight.Group
-	loadSem chan struct{}
-	waiting atomic.Int64 // loads begun and not ended
+	loads    singleflight.Group
+	loadSem  chan struct{}
+	loadWait time.Duration // for one read, waiting included
+	waiting  atomic.Int64  // loads begun and not ended
 
 	// confirmed is when the store last said that memory is up to date, nil:
 	// never; written by the feed alone. A Time rather than a number, for its
@@ -195,7 +196,8 @@ func NewVerifier(o Options) (*Verifier, error) {
 	rand.Read(v.key[:])
 	v.flights.m = make(map[attemptKey]*flight)
 	v.hints.m = make(map[hintKey]*hintSet)
-	v.pool.slots, v.pool.limit = o.HashSlots, o.Queue
+	v.loadWait = loadTimeout
+	v.pool.slots, v.pool.limit, v.pool.wait = o.HashSlots, o.Queue, hashWait
 	v.uses.limit = 2 * o.Records
 	v.streams.init()
 	v.table.precious = v.precious
@@ -245,16 +247,16 @@ func (o Options) withDefaults() Options {
 // allocation; everything else is described in the package comment. Of ctx only
 // the end counts: it stops this caller's waiting, never another's.
 func (v *Verifier) Verify(ctx context.Context, now time.Time, formats []Format, credential string, g Guard) Result {
+	if e, i := v.warm(now, formats, credential); e != nil {
+		return e.judge(i, now)
+	}
 	id, native := Parse(formats, credential)
 	if !native {
 		return v.verifyForeign(ctx, now, credential, g)
 	}
-	e := v.held(id, now)
-	if e == nil {
-		var err error
-		if e, err = v.load(ctx, id, now); err != nil {
-			return loadFailed(id, err)
-		}
+	e, err := v.entryOf(ctx, id, now)
+	if err != nil {
+		return loadFailed(id, err)
 	}
 	d := v.key.of(credential)
 	if i := e.match(&d, now); i >= 0 {
@@ -269,10 +271,41 @@ func (v *Verifier) Verify(ctx context.Context, now time.Time, formats []Format, 
 	return a.failed(out, id)
 }
 
+// warm finds a credential that is already known to be the key of a record in
+// memory. Alphabet and checksum are not asked: what equals a verified key has
+// them.
+func (v *Verifier) warm(now time.Time, formats []Format, credential string) (*Entry, int) {
+	for i := range formats {
+		f := &formats[i]
+		if !f.shaped(credential) {
+			continue
+		}
+		c := v.table.get(f.idIn(credential))
+		if c == nil {
+			continue
+		}
+		e := c.entry.Load()
+		if !v.current(e, now) {
+			continue
+		}
+		d := v.key.of(credential)
+		if secret := e.match(&d, now); secret >= 0 {
+			c.touch()
+			v.table.hit(&c.id)
+			return e, secret
+		}
+	}
+	return nil, -1
+}
+
 // Lookup returns a record in memory, read from the store where it must be, or
 // ErrNotFound.
 func (v *Verifier) Lookup(ctx context.Context, id ID) (*Entry, error) {
-	now := v.now()
+	return v.entryOf(ctx, id, v.now())
+}
+
+// entryOf returns a record in memory, read from the store where it must be.
+func (v *Verifier) entryOf(ctx context.Context, id ID, now time.Time) (*Entry, error) {
 	if e := v.held(id, now); e != nil {
 		return e, nil
 	}
@@ -286,12 +319,17 @@ func (v *Verifier) held(id ID, now time.Time) *Entry {
 		return nil
 	}
 	e := c.entry.Load()
-	if !v.trusted(now) || e.epoch.Load() != v.epoch.Load() {
+	if !v.current(e, now) {
 		return nil
 	}
 	c.touch()
-	v.table.hit(id)
+	v.table.hit(&c.id)
 	return e
+}
+
+// current reports whether a record in memory may decide at now.
+func (v *Verifier) current(e *Entry, now time.Time) bool {
+	return e.epoch.Load() == v.epoch.Load() && v.trusted(now)
 }
 
 // trusted reports whether what is in memory may decide at now.

@@ -96,9 +96,20 @@ func (f Format) Regenerate(id ID) string {
 // first four characters of the id.
 func (f Format) Display(id ID) string { return f.Prefix + string(id[:4]) }
 
+// shaped reports whether s has the format's length and prefix.
+func (f *Format) shaped(s string) bool {
+	return f.Length >= MinLength && len(s) == len(f.Prefix)+f.Length && len(s) <= MaxKeyLen && strings.HasPrefix(s, f.Prefix)
+}
+
+// idIn returns what stands in the place of the id of an s that is shaped.
+func (f *Format) idIn(s string) (id ID) {
+	copy(id[:], s[len(f.Prefix):])
+	return id
+}
+
 // fits reports whether s is a key of this format, checksum included.
-func (f Format) fits(s string) bool {
-	if f.Length < MinLength || len(s) != len(f.Prefix)+f.Length || len(s) > MaxKeyLen || !strings.HasPrefix(s, f.Prefix) {
+func (f *Format) fits(s string) bool {
+	if !f.shaped(s) {
 		return false
 	}
 	for i := len(f.Prefix); i < len(s); i++ {
@@ -109,7 +120,7 @@ func (f Format) fits(s string) bool {
 	at := len(s) - checksumLen
 	// The bytes are only read: the conversion would allocate, because crc32
 	// calls through a function value.
-	sum := checksum(crc32.ChecksumIEEE(unsafe.Slice(unsafe.StringData(s), at)))
+	sum := checksum(crc32.ChecksumIEEE(unsafe.Slice(unsafe.StringData(s), at))) //nolint:gosec // at is within s
 	// A checksum is no secret: it catches typing errors and random floods.
 	return string(sum[:]) == s[at:]
 }
@@ -120,8 +131,7 @@ func (f Format) fits(s string) bool {
 func Parse(formats []Format, credential string) (id ID, native bool) {
 	for i := range formats {
 		if formats[i].fits(credential) {
-			at := len(formats[i].Prefix)
-			return ID([]byte(credential[at : at+idLen])), true
+			return formats[i].idIn(credential), true
 		}
 	}
 	return ID{}, false

@@ -104,7 +104,7 @@ var rules = []rule{
 }
 
 // suites are packages of tests that other packages' tests call.
-var suites = []string{"keystore/storetest", "limiter/limitertest"}
+var suites = []string{"keystore/storetest", "limiter/limitertest", "internal/totp/totptest"}
 
 func TestPackagesImportOnlyWhatTheirLayerMay(t *testing.T) {
 	for _, p := range list(t, "./...") {

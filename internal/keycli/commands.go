@@ -71,9 +71,7 @@ Gates on this machine refuse the key within a second, and end its open streams.`
 		if err := s.changed(rec, "is revoked, for ever"); err != nil || !wait {
 			return err
 		}
-		// Nothing to wait for: the gates that share an embedded keystore look
-		// for changes several times a second and confirm nothing.
-		return s.say("This is an embedded keystore: every gate on this machine sees the change within a second.")
+		return s.awaitGates()
 	})
 	cmd.Flags().BoolVar(&wait, "wait", false, "Return when every gate has seen it")
 	return cmd
@@ -229,4 +227,22 @@ func oneKey(open Opener, cmd *cobra.Command, run func(*session, keystore.ID) err
 
 func addJSON(cmd *cobra.Command) {
 	cmd.Flags().Bool("json", false, "Print one JSON object and nothing else")
+}
+
+// seenWithin is how long a gate on this machine may take to see a change in an
+// embedded keystore. Gates look several times a second and confirm nothing, so
+// waiting that long is what certainty costs.
+const seenWithin = time.Second
+
+// awaitGates returns when every gate that shares the embedded keystore has seen
+// the last change.
+func (s *session) awaitGates() error {
+	timer := time.NewTimer(seenWithin)
+	defer timer.Stop()
+	select {
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	case <-timer.C:
+	}
+	return s.say("Every gate on this machine has seen it.")
 }

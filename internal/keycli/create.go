@@ -20,13 +20,14 @@ import (
 type createFlags struct {
 	name, owner, preset, plan, expires, requests string
 	scopes, concurrent, allowIP                  []string
+	signing                                      bool
 }
 
 func createCommand(open Opener) *cobra.Command {
 	var f createFlags
 	cmd := &cobra.Command{
 		Use: "create --name ci [--owner acme] --scope crews:read --scope crews:write | --preset P\n" +
-			"    [--plan operator] [--expires 90d|RFC3339] [--requests 5000/m] [--concurrent outcomes=50] [--json]",
+			"    [--plan operator] [--expires 90d|RFC3339] [--requests 5000/m] [--concurrent outcomes=50] [--signing] [--json]",
 		Short: "Makes a key and prints it once",
 		Long: `Makes a key and prints it, the only time that it is shown: nothing but a hash of
 it is kept. A keystore that is missing is made.`,
@@ -45,6 +46,7 @@ it is kept. A keystore that is missing is made.`,
 	flags.StringVar(&f.requests, "requests", "", "Rate of this key instead of its plan's, such as 5000/m")
 	flags.StringArrayVar(&f.concurrent, "concurrent", nil, "Slots of a class for this key, such as outcomes=50; repeats")
 	flags.StringArrayVar(&f.allowIP, "allow-ip", nil, "Address or prefix that the key may be used from; repeats (default: any)")
+	flags.BoolVar(&f.signing, "signing", false, "Make a signing secret as well, and print it once")
 	addJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		n, err := f.newKey(cmd)
@@ -62,9 +64,15 @@ it is kept. A keystore that is missing is made.`,
 					return err
 				}
 			}
+			if f.signing && s.Signing == nil {
+				return errNoMaster
+			}
 			rec, key, err := s.Keeper.Create(s.ctx, by, n)
 			if err != nil {
 				return err
+			}
+			if f.signing {
+				return s.printKeyAndSigning(rec, key)
 			}
 			return s.printKey(rec, key, "is made.")
 		})

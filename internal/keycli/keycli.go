@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hivegate/hivegate/internal/policy"
+	"github.com/hivegate/hivegate/internal/totp"
 	"github.com/hivegate/hivegate/keystore"
 )
 
@@ -25,6 +26,10 @@ type Env struct {
 	Keeper *keystore.Keeper
 	// Presets are named sets of scopes for --preset.
 	Presets map[string][]string
+	// Factors, Signing and Reseal need a master key; nil without one.
+	Factors *totp.Factors
+	Signing SigningSecrets
+	Reseal  func(context.Context) (Resealed, error)
 	// Path names the keystore on standard error; it must hold no secret.
 	Path string
 	// Close gives everything back; may be nil.
@@ -80,7 +85,7 @@ change within a second. Only create and import make a keystore that is missing.`
 	}
 	for _, c := range []*cobra.Command{
 		createCommand(open), listCommand(open), showCommand(open), revokeCommand(open), disableCommand(open),
-		enableCommand(open), rotateCommand(open), importCommand(open), exportCommand(open),
+		enableCommand(open), rotateCommand(open), keySigningSecret(open), importCommand(open), exportCommand(open),
 	} {
 		c.SilenceUsage = true // an error is one line, not a page
 		c.Args = usageArgs(c.Args)

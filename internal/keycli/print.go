@@ -3,6 +3,7 @@ package keycli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -54,6 +55,26 @@ func (s *session) printKey(rec *keystore.Record, key, what string) error {
 		return s.printJSON(keystore.KeyView{RecordView: keystore.RecordJSON(rec, s.now), Key: key})
 	}
 	_, err := fmt.Fprintf(s.cmd.OutOrStdout(), "%s %s\nThis is the key. It is shown only this once, so keep it now:\n\n%s\n", title(rec), what, key)
+	return err
+}
+
+// printKeyAndSigning prints a new key with a signing secret of its own.
+func (s *session) printKeyAndSigning(rec *keystore.Record, key string) error {
+	secret, err := s.Signing.Rotate(s.ctx, keySigner(rec.ID), s.now)
+	if err != nil {
+		// The key exists and is shown nowhere else: it is printed all the same.
+		return errors.Join(s.printKey(rec, key, "is made."), fmt.Errorf("make signing secret: %w", err))
+	}
+	if s.asJSON {
+		return s.printJSON(struct {
+			keystore.KeyView
+			Secret string `json:"signing_secret"`
+		}{keystore.KeyView{RecordView: keystore.RecordJSON(rec, s.now), Key: key}, secret})
+	}
+	if err := s.printKey(rec, key, "is made."); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.cmd.OutOrStdout(), "%s\n%s\n", "\nThe secret that its requests are signed with:\n", secret)
 	return err
 }
 

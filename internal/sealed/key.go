@@ -52,7 +52,7 @@ func LoadKeyFile(path string) (key [32]byte, err error) {
 	if err != nil {
 		return key, fmt.Errorf("open key file: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	// The open file is asked, not the path, which may lead elsewhere by now.
 	info, err := f.Stat()
 	if err != nil {
@@ -102,7 +102,7 @@ func CreateKeyFile(path string) (key [32]byte, err error) {
 	if err != nil {
 		return [32]byte{}, fmt.Errorf("make key file: %w", err)
 	}
-	defer os.Remove(tmp.Name())
+	defer func() { _ = os.Remove(tmp.Name()) }()
 	if err := writeKey(tmp, &key); err != nil {
 		return [32]byte{}, fmt.Errorf("write key file: %w", err)
 	}
@@ -126,7 +126,7 @@ func writeExclusive(path string, key *[32]byte) error {
 		return err
 	}
 	if err := writeKey(f, key); err != nil {
-		os.Remove(path) // ours, and no key: the next start may try again
+		_ = os.Remove(path) // ours, and no key: the next start may try again
 		return err
 	}
 	return nil
@@ -149,6 +149,6 @@ func syncDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close()
+	defer func() { _ = d.Close() }()
 	return d.Sync()
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"io/fs"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -107,32 +107,36 @@ func TestAWaitingWriterEndsWithItsContext(t *testing.T) {
 
 func TestAFailingMigrationLeavesTheOldSchema(t *testing.T) {
 	s, _ := openTemp(t, Options{})
-	old := s.dialect.migrations
-	first, err := fs.ReadFile(old, "0001_keys.sql")
+	now, err := loadMigrations(s.dialect.migrations)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.dialect.migrations = fstest.MapFS{
-		"0001_keys.sql": {Data: first},
-		"0002_good.sql": {Data: []byte(`ALTER TABLE keys ADD COLUMN extra TEXT`)},
-		"0003_bad.sql":  {Data: []byte(`CREATE TABLE more (a TEXT); ALTER TABLE nothing ADD COLUMN extra TEXT`)},
+	with := func(more ...string) fstest.MapFS {
+		all := make(fstest.MapFS)
+		for _, m := range now {
+			all[m.name] = &fstest.MapFile{Data: []byte(m.sql)}
+		}
+		for i, text := range more {
+			all[fmt.Sprintf("%04d_more.sql", len(now)+1+i)] = &fstest.MapFile{Data: []byte(text)}
+		}
+		return all
 	}
-	if err := s.migrate(t.Context()); err == nil || !strings.Contains(err.Error(), "0003_bad.sql") {
-		t.Fatalf("error %v, want one that names the migration", err)
+	const good = `ALTER TABLE keys ADD COLUMN extra TEXT`
+	s.dialect.migrations = with(good, `CREATE TABLE more (a TEXT); ALTER TABLE nothing ADD COLUMN extra TEXT`)
+	bad := fmt.Sprintf("%04d_more.sql", len(now)+2)
+	if err := s.migrate(t.Context()); err == nil || !strings.Contains(err.Error(), bad) {
+		t.Fatalf("error %v, want one that names %s", err, bad)
 	}
-	if version, err := s.schemaVersion(t.Context()); version != 1 || err != nil {
-		t.Errorf("the schema is version %d, %v, want 1", version, err)
+	if version, err := s.schemaVersion(t.Context()); version != len(now) || err != nil {
+		t.Errorf("the schema is version %d, %v, want %d", version, err, len(now))
 	}
-	s.dialect.migrations = fstest.MapFS{
-		"0001_keys.sql": {Data: first},
-		"0002_good.sql": {Data: []byte(`ALTER TABLE keys ADD COLUMN extra TEXT`)},
-	}
+	s.dialect.migrations = with(good)
 	for range 2 { // the second time there is nothing to do
 		if err := s.migrate(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if version, err := s.schemaVersion(t.Context()); version != 2 || err != nil {
-			t.Errorf("the schema is version %d, %v, want 2", version, err)
+		if version, err := s.schemaVersion(t.Context()); version != len(now)+1 || err != nil {
+			t.Errorf("the schema is version %d, %v, want %d", version, err, len(now)+1)
 		}
 	}
 }

@@ -25,7 +25,8 @@ type Options struct {
 	// Create makes the file, and its folder, when it is missing.
 	Create bool
 	// MaxWait is how long a call waits for a database that other processes
-	// keep busy, beyond the 5 s of SQLite's own waiting. Default: 15 s.
+	// keep busy; what SQLite itself waits, 5 s at a time, is part of it.
+	// Default: 30 s, which a large import may take.
 	MaxWait time.Duration
 	// Readers is the number of reading connections. Default: 4.
 	Readers int
@@ -64,7 +65,7 @@ func OpenSQLite(ctx context.Context, path string, opts Options) (*Store, error) 
 
 func openSQLite(ctx context.Context, path string, opts Options) (*Store, error) {
 	if opts.MaxWait <= 0 {
-		opts.MaxWait = 15 * time.Second
+		opts.MaxWait = 30 * time.Second
 	}
 	if opts.Readers <= 0 {
 		opts.Readers = 4
