@@ -177,11 +177,11 @@ func (x *exchange) placeholder(name string) (any, bool) {
 func (x *exchange) userPlaceholder(field string) (any, bool) {
 	p := x.principal
 	if p == nil {
-		// A refused caller is nobody; an anonymous one has a kind.
-		if field == "kind" && x.route != nil && x.refused == nil {
-			return kindAnonymous, true
+		// A refused caller is nobody, an anonymous one has a kind alone.
+		p = &nobody
+		if x.refused == nil {
+			p = &anonymous
 		}
-		return nil, false
 	}
 	switch field {
 	case "id":
@@ -199,6 +199,9 @@ func (x *exchange) userPlaceholder(field string) (any, bool) {
 	}
 	return nil, false
 }
+
+// Principals of whom nothing else is known.
+var nobody, anonymous = principal{}, principal{kind: kindAnonymous}
 
 func (x *exchange) routeLabel() string {
 	if x.route == nil {
