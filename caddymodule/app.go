@@ -79,8 +79,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	rt.tokens = tokens
 	rt.guest = guest
-	rt.keys = keys.(*keyBackend)
-	rt.limits = limits.(*limiterBackend).limiter
+	rt.keys, _ = keys.(*keyBackend) // the pools hold nothing else
+	if l, ok := limits.(*limiterBackend); ok {
+		rt.limits = l.limiter
+	}
 	rt.life = newLifetime(func() {
 		_, err1 := keyPool.Delete(key)
 		_, err2 := limiterPool.Delete(limiterKey)

@@ -48,12 +48,11 @@ func errAtf(t caddyfile.Token, format string, args ...any) error {
 	return errAt(t, fmt.Errorf(format, args...))
 }
 
-// option is one entry of a table of options: what it takes, and what reads it.
-// args is shown when its words are wrong.
+// option is one entry of a table of options: whether it may stand there once
+// only, and what reads it.
 type option[T any] struct {
-	usage string
-	once  bool
-	read  func(*block, T) error
+	once bool
+	read func(*block, T) error
 }
 
 // block is a Caddyfile block being read.

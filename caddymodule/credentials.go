@@ -143,7 +143,7 @@ func (x *exchange) serverOnlyHeaders(named *headerSource) *refusal.Refusal {
 	}
 	set, err := x.rt.tokens.ready(x.r.Context())
 	if err != nil {
-		return nil // nothing could be verified by it either
+		return &refusal.Refusal{Reason: refusal.ReasonIssuerUnavailable, Kind: refusal.KindJWT, Credential: true, Err: err}
 	}
 	for i := range x.g.c.headers {
 		h := &x.g.c.headers[i]

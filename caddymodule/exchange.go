@@ -75,6 +75,10 @@ var scratches = sync.Pool{New: func() any {
 	}
 }}
 
+func takeScratch() *scratch {
+	return scratches.Get().(*scratch) //nolint:errcheck // the pool holds nothing else
+}
+
 func (s *scratch) reset() {
 	s.req.Demands = s.req.Demands[:0]
 	s.req.Holds = s.req.Holds[:0]
@@ -275,7 +279,7 @@ func newRequestID() string {
 	const digits = "0123456789abcdef"
 	var b [32]byte
 	for half := 0; half < 2; half++ {
-		v := rand.Uint64()
+		v := rand.Uint64() //nolint:gosec // an identifier, no secret
 		for i := 0; i < 16; i++ {
 			b[half*16+i] = digits[v&15]
 			v >>= 4

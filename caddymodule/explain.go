@@ -252,7 +252,7 @@ func servesHost(hosts []string, host string) bool {
 // explain decides as ServeHTTP does, but for the limits, which it lists.
 func (g *Gate) explain(method, path string, rec *keystore.Record, now time.Time) *explanation {
 	out := &explanation{Requires: []string{}, Held: []string{}, Limits: []explainedLimit{}}
-	s := scratches.Get().(*scratch)
+	s := takeScratch()
 	defer s.free()
 	x := &exchange{g: g, rt: g.rt, scratch: s, now: now}
 	x.r = &http.Request{Method: method, Header: make(http.Header)}

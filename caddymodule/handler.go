@@ -16,7 +16,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if !g.rt.life.join() {
 		return caddyhttp.Error(http.StatusServiceUnavailable, errClosed)
 	}
-	s := scratches.Get().(*scratch)
+	s := takeScratch()
 	defer s.free() // after x.leave, which still needs it
 	x := &exchange{g: g, rt: g.rt, r: r, now: time.Now(), scratch: s}
 	x.ResponseWriter = w

@@ -27,6 +27,15 @@ type RecordView struct {
 	LastUsedAt *string `json:"last_used_at"` // null: never
 	// IPAllowlist holds prefixes; null: any address.
 	IPAllowlist []string `json:"ip_allowlist"`
+	// OldSecret is there while the overlap of a rotation lasts.
+	OldSecret *OldSecretView `json:"old_secret,omitempty"`
+}
+
+// OldSecretView says until when the secret before the last rotation works, and
+// whether it is still in use.
+type OldSecretView struct {
+	ExpiresAt  string  `json:"expires_at"`
+	LastUsedAt *string `json:"last_used_at"` // null: never
 }
 
 // KeyView is a record together with its key: the answer to Create and Rotate.
@@ -44,6 +53,10 @@ func RecordJSON(rec *Record, now time.Time) RecordView {
 	}
 	if view.Permissions == nil {
 		view.Permissions = []string{}
+	}
+	if len(rec.Secrets) > 1 && now.Before(rec.Secrets[1].NotAfter) {
+		old := rec.Secrets[1]
+		view.OldSecret = &OldSecretView{ExpiresAt: timeText(old.NotAfter), LastUsedAt: timeOrNull(old.LastUsedAt)}
 	}
 	for _, prefix := range rec.IPAllowlist {
 		view.IPAllowlist = append(view.IPAllowlist, prefix.String())

@@ -103,11 +103,13 @@ func (k *Keeper) Import(ctx context.Context, by Change, r io.Reader, opts Import
 	}
 	// In the order of the ids rows go into the indexes one behind the other.
 	slices.SortFunc(im.recs, func(a, b *Record) int { return bytes.Compare(a.ID[:], b.ID[:]) })
-	if err := k.Store.Create(ctx, k.change(by, "import", im.now), im.recs...); err != nil {
+	by = k.change(by, "import", im.now)
+	if err := k.Store.Create(ctx, by, im.recs...); err != nil {
 		return ImportResult{}, fmt.Errorf("import keys: %w", err)
 	}
 	for _, rec := range im.recs {
 		k.notify(rec)
+		k.audit(by, nil, rec)
 	}
 	return ImportResult{Imported: len(im.recs)}, nil
 }

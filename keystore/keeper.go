@@ -35,6 +35,15 @@ type Keeper struct {
 	// changing call returns; it must not change the record. May be nil.
 	Notify func(*Record)
 
+	// Judge is asked, inside the transaction, whether this caller may make of
+	// before (nil: a new key) what is in after. Its error is returned as it is
+	// and changes nothing. It is asked before ErrRevoked and before anything is
+	// hashed, and may be asked more than once. Default: every change is allowed.
+	Judge func(action string, before, after *Record) error
+	// Audit is called after each change with what was stored before (nil: a new
+	// key) and is now; it must not change the records. May be nil.
+	Audit func(by Change, before, after *Record)
+
 	// The checks of the configuration, with an error that names the nearest
 	// known value. Each may be nil: then every well-formed value is taken.
 	CheckScope    func(scope string) error
@@ -45,6 +54,8 @@ type Keeper struct {
 
 // NewKey is what a new key shall be.
 type NewKey struct {
+	// ID is the id that the key shall have. Default: a new one.
+	ID   ID
 	Name string // required
 	// Owner is an account, or the subject of a caller that has none (see
 	// ValidStoredOwner). What a user typed must pass ValidOwner first.
@@ -99,17 +110,26 @@ func (k *Keeper) Create(ctx context.Context, by Change, n NewKey) (*Record, stri
 	if err != nil {
 		return nil, "", err
 	}
+	if err := k.judge("create", nil, rec); err != nil {
+		return nil, "", err
+	}
 	format := k.format()
-	key, id := format.Generate()
+	id := n.ID
+	if id == (ID{}) {
+		id = NewID()
+	}
+	key := format.Regenerate(id)
 	secret, err := k.secret(key)
 	if err != nil {
 		return nil, "", err
 	}
 	rec.ID, rec.Prefix, rec.Secrets = id, format.Display(id), []Secret{secret}
-	if err := k.Store.Create(ctx, k.change(by, "create", now), rec); err != nil {
+	by = k.change(by, "create", now)
+	if err := k.Store.Create(ctx, by, rec); err != nil {
 		return nil, "", fmt.Errorf("create key: %w", err)
 	}
 	k.notify(rec)
+	k.audit(by, nil, rec)
 	return rec, key, nil
 }
 
@@ -125,6 +145,9 @@ func (k *Keeper) Rotate(ctx context.Context, by Change, id ID, overlap time.Dura
 	rec, err := k.Store.Get(ctx, id)
 	if err != nil {
 		return nil, "", fmt.Errorf("rotate key: %w", err)
+	}
+	if err := k.judge("rotate", rec, rec); err != nil {
+		return nil, "", err
 	}
 	if !rec.RevokedAt.IsZero() {
 		return nil, "", ErrRevoked
@@ -200,9 +223,14 @@ var errSame = errors.New("nothing to change")
 // update changes one record through fn, which says whether it changed anything:
 // a change that is none raises no change number and leaves no audit row.
 func (k *Keeper) update(ctx context.Context, by Change, action string, now time.Time, id ID, fn func(*Record) (bool, error)) (*Record, error) {
-	var same *Record
-	rec, err := k.Store.Update(ctx, k.change(by, action, now), id, func(rec *Record) error {
+	var before, same *Record
+	by = k.change(by, action, now)
+	rec, err := k.Store.Update(ctx, by, id, func(rec *Record) error {
+		before, same = rec.Clone(), nil
 		changed, err := fn(rec)
+		if err := k.judge(action, before, rec); err != nil {
+			return err
+		}
 		if err != nil {
 			return err
 		}
@@ -220,7 +248,21 @@ func (k *Keeper) update(ctx context.Context, by Change, action string, now time.
 		return nil, fmt.Errorf("%s key: %w", action, err)
 	}
 	k.notify(rec)
+	k.audit(by, before, rec)
 	return rec, nil
+}
+
+func (k *Keeper) judge(action string, before, after *Record) error {
+	if k.Judge == nil {
+		return nil
+	}
+	return k.Judge(action, before, after)
+}
+
+func (k *Keeper) audit(by Change, before, after *Record) {
+	if k.Audit != nil {
+		k.Audit(by, before, after)
+	}
 }
 
 // rotate puts a new secret before the current one.

@@ -94,8 +94,11 @@ type Query struct {
 	// Owner filters on the exact owner when OwnerSet.
 	Owner    string
 	OwnerSet bool
-	Q        string // part of the name, or the beginning of the prefix
-	Now      time.Time
+	// Self, where it is not zero, is listed beside the records of Owner: the key
+	// of a caller that is its own owner.
+	Self ID
+	Q    string // part of the name, or the beginning of the prefix
+	Now  time.Time
 }
 
 // Page is one answer of List.

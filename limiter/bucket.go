@@ -172,5 +172,5 @@ func wholeMicros(d time.Duration) time.Duration {
 	if d >= maxDuration {
 		return maxDuration
 	}
-	return (d + time.Microsecond - 1) / time.Microsecond * time.Microsecond
+	return (d + time.Microsecond - 1).Truncate(time.Microsecond)
 }

@@ -61,8 +61,7 @@ func runDemo(ctx context.Context, listen string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	defer farm.Close()
-	defer command.Close()
+	defer func() { err = errors.Join(err, farm.Close(), command.Close()) }()
 	host, err := freeAddress(listen)
 	if err != nil {
 		return err
@@ -128,7 +127,7 @@ func freeAddress(want string) (string, error) {
 			return "", err
 		}
 	}
-	defer ln.Close()
+	defer func() { _ = ln.Close() }() // the gate listens there next
 	_, port, err := net.SplitHostPort(ln.Addr().String())
 	if err != nil {
 		return "", err

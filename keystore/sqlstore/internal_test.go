@@ -188,19 +188,22 @@ func TestNoQueryOfTheServerScansTheKeys(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
-		for rows.Next() {
-			var id, parent, unused int
-			var detail string
-			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+		func() {
+			defer func() { _ = rows.Close() }()
+			for rows.Next() {
+				var id, parent, unused int
+				var detail string
+				if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+					t.Fatal(err)
+				}
+				if strings.HasPrefix(detail, "SCAN keys") && !strings.Contains(detail, "INDEX") {
+					t.Errorf("%s: %s", what, detail)
+				}
+			}
+			if err := rows.Err(); err != nil {
 				t.Fatal(err)
 			}
-			if strings.HasPrefix(detail, "SCAN keys") && !strings.Contains(detail, "INDEX") {
-				t.Errorf("%s: %s", what, detail)
-			}
-		}
-		if err := rows.Close(); err != nil {
-			t.Fatal(err)
-		}
+		}()
 	}
 }
 

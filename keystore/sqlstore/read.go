@@ -155,7 +155,10 @@ func (s *Store) filter(q keystore.Query) (where []string, args []any, err error)
 		}
 		add(`(created_at, id) < (?, ?)`, c.created, string(c.id[:]))
 	}
-	if q.OwnerSet {
+	switch {
+	case q.OwnerSet && q.Self != (keystore.ID{}):
+		add(`(owner = ? OR id = ?)`, q.Owner, string(q.Self[:]))
+	case q.OwnerSet:
 		add(`owner = ?`, q.Owner)
 	}
 	// The same order of precedence as Record.StatusAt.

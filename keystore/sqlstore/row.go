@@ -18,7 +18,7 @@ const (
 		revoked_at, last_used_at, last_addr, last_route, ip_allowlist, hint, seq`
 	keyColumnCount = 18
 
-	secretColumns     = `key_id, pos, hash, digest, random, not_after, last_used_at`
+	secretColumns     = `key_id, pos, hash, digest, random, not_after, last_used_at` //nolint:gosec // names of columns
 	secretColumnCount = 7
 )
 

@@ -175,7 +175,7 @@ func (s *Store) retry(ctx context.Context, what string, fn func() error) error {
 			return fmt.Errorf("%s: %w", what, s.dialect.explain(err))
 		}
 		// A random pause, so that two processes do not meet again and again.
-		timer := time.NewTimer(pause/2 + rand.N(pause))
+		timer := time.NewTimer(pause/2 + rand.N(pause)) //nolint:gosec // a pause, no secret
 		select {
 		case <-ctx.Done():
 			timer.Stop()

@@ -83,7 +83,7 @@ func followWriters(t *testing.T, a, b, r keystore.Store) {
 			return err
 		}
 		if highest < from {
-			return fmt.Errorf("Seq is %d after change %d was seen", highest, from)
+			return fmt.Errorf("change number is %d after change %d was seen", highest, from)
 		}
 		return nil
 	}

@@ -72,7 +72,7 @@ var updateTests = []singleTest{
 			rec.Name, rec.Scopes[0] = "changed", "changed:all"
 			return mine
 		})
-		if err != mine || got != nil {
+		if err != mine || got != nil { //nolint:errorlint // the error itself, not one that wraps it
 			t.Errorf("Update returned %v, %v, want nil and the error itself", got, err)
 		}
 		wantRecord(t, "stored", get(t, s, rec.ID), rec)

@@ -99,7 +99,7 @@ func retryAfterIsTrue(h *harness) {
 		if i%2 == 0 {
 			h.pass(dec.RetryAfter)
 		} else {
-			h.pass((dec.RetryAfter + time.Second - 1) / time.Second * time.Second)
+			h.pass((dec.RetryAfter + time.Second - 1).Truncate(time.Second))
 		}
 		if h.decide(d).Outcome != limiter.Allowed {
 			h.Fatalf("%d/%v burst %d, cost %d: waited %v as told, refused", l.N, l.Per, l.Burst, d.Cost, h.now.Sub(refusedAt))
