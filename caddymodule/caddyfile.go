@@ -120,7 +120,50 @@ func unknownOption[T any](name string, table map[string]option[T], later map[str
 	return fmt.Sprintf("unknown option '%s'; there are: %s", name, strings.Join(names, ", "))
 }
 
-// parseGlobal parses the global option; see reference.md for its grammar.
+// parseGlobal parses the global option. Syntax:
+//
+//	hivegate {
+//		keystore sqlite [PATH]
+//		keystore postgres DSN { max_staleness 60s }
+//		limiter memory
+//		limiter redis URL { mode strict|lease; on_failure local|deny|allow }
+//		master_key KEY [OLD…] | none
+//		key_format PREFIX LENGTH
+//		bcrypt_cost N
+//		auth_failures RATE
+//		scopes SCOPE…
+//		alias A B
+//		preset NAME SCOPE…
+//		class NAME [RATE] [per owner|key|ip]
+//		plan NAME {
+//			requests RATE [burst N] [per owner|key|ip] | unlimited
+//			class NAME RATE
+//			concurrent [CLASS] N
+//		}
+//		default_plan NAME
+//		anonymous RATE
+//		issuer NAME {
+//			iss VALUE
+//			aud VALUE…
+//			jwks URL|FILE
+//			public_key FILE
+//			hmac_secret SECRET
+//			algorithms ALG…
+//			leeway DURATION
+//			allow_missing_iss
+//			scopes_claim CLAIM
+//			role_claim CLAIM
+//			role VALUE SCOPE…
+//			owner_claim CLAIM
+//			plan_claim CLAIM
+//			plan NAME
+//			server_only ROLE…
+//			static_key VALUE role ROLE
+//		}
+//	}
+//
+// RATE is `<n>/<s|m|h|d or a Go duration>`. Options that are not repeatable are
+// refused when they stand there twice, and so is a second block.
 func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 	d.Next() // the option's name
 	start := d.Token()
@@ -141,7 +184,35 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 	return httpcaddyfile.App{Name: "hivegate", Value: encodeApp(app)}, nil
 }
 
-// parseGate parses the directive; see reference.md for its grammar.
+// parseGate parses the directive. Syntax:
+//
+//	hivegate [<matcher>] {
+//		dialect hornethive|hiveclaw|hiveprotocol|hiveos|problem
+//		realm TEXT
+//		accept keys [PREFIX…]
+//		accept issuer NAME…
+//		credentials { bearer; header NAME [required]; cookie NAME }
+//		routes {
+//			METHODS PATTERN REQUIREMENT… [2fa] [signed] [class=A,B] [cost=N] {
+//				json FIELD oneof VALUE…
+//				json FIELD VALUE… require REQUIREMENT… [2fa] [signed]
+//			}
+//		}
+//		unmatched deny|authenticated
+//		second_factor verify|present
+//		accept_aal2
+//		signature [HEADER] { max_body 1MiB; timestamp required }
+//		forward { prefix X-Auth-; credentials none|jwt|all }
+//		ratelimit_headers x ietf | off
+//		require_https [strict]
+//		strip NAME…
+//		allow_in_path percent|semicolon|encoded_slash …
+//		health PATH [ready PATH]
+//		docs_url URL
+//	}
+//
+// REQUIREMENT is public, authenticated, or scopes: several are all needed, a|b
+// is either.
 func parseGate(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	h.Next() // the directive's name
 	start := h.Token()

@@ -27,12 +27,12 @@ var gateOptions = map[string]option[*Gate]{
 	"second_factor":     {once: true, read: oneWord("second_factor verify|present", func(g *Gate) *string { return &g.SecondFactor })},
 	"accept_aal2":       {once: true, read: readAcceptAAL2},
 	"signature":         {once: true, read: readSignature},
+	"keys_api":          {once: true, read: readKeysAPI},
 	"docs_url":          {once: true, read: oneWord("docs_url URL", func(g *Gate) *string { return &g.DocsURL })},
 }
 
 // gateLater are subdirectives of the grammar that are not built yet.
 var gateLater = map[string]string{
-	"keys_api":       "the key management API is still to come; use the 'apikey' commands",
 	"cors":           "use Caddy's 'header' and 'respond' for now",
 	"backend_errors": "backend errors pass as they are for now",
 	"shadow":         "shadow mode is still to come",

@@ -55,7 +55,10 @@ type exchange struct {
 	factor    string // how a second factor was proven; empty: none was
 	limited   bool   // scratch.dec describes limits that applied
 	holding   bool   // slots were taken and must be given back
-	refused   *refusal.Refusal
+	keysAPI   bool   // the path is one of the keys API's
+	// handled is what the keys API took: no part of the decision.
+	handled time.Duration
+	refused *refusal.Refusal
 
 	node   keystore.StreamNode
 	cancel context.CancelFunc

@@ -47,6 +47,8 @@ type Gate struct {
 	// What becomes of authenticated requests to unknown paths: `deny` (404) or
 	// `authenticated` (they pass). Default: `deny`.
 	Unmatched string `json:"unmatched,omitempty"`
+	// The management of keys over HTTP. Default: none.
+	KeysAPI *KeysAPI `json:"keys_api,omitempty"`
 	// How second factors are judged: `verify` (the gate checks the code) or
 	// `present` (six digits must be there, the backend checks them). Default:
 	// `verify`.
@@ -112,6 +114,7 @@ type compiledGate struct {
 	forwardKeys   bool // API keys go on
 	forwardTokens bool // JWTs and static keys go on
 	identity      identityNames
+	keys          *compiledKeys // nil: no keys_api
 }
 
 // compiledRoute is what the gate needs of a route beside the policy's part.
@@ -155,6 +158,11 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 		return err
 	}
 	g.c = compiled
+	if g.c.keys != nil {
+		if err := g.c.keys.connect(g); err != nil {
+			return err
+		}
+	}
 	if srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && srv != nil {
 		g.server = srv
 		g.logging = srv.Logs != nil
@@ -168,7 +176,7 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 func compileGate(g *Gate, s *settings) (*compiledGate, *configError) {
 	c := &compiledGate{headersX: true, headersIETF: true, formats: s.formats}
 	for _, step := range []func(*Gate, *settings, *compiledGate) *configError{
-		compileWords, compileAccept, compileCredentials, compileForward, compileSignature, compileRoutes, compileProtection, compileHealth,
+		compileWords, compileAccept, compileCredentials, compileForward, compileSignature, compileRoutes, compileProtection, compileKeysAPI, compileHealth,
 	} {
 		if err := step(g, s, c); err != nil {
 			return nil, err
@@ -495,6 +503,13 @@ func compileHealth(g *Gate, _ *settings, c *compiledGate) *configError {
 		}
 		if line, taken := c.table.HasExact(own.path); taken {
 			return mistake(own.option, "%s %s: a route line names this path too (%s)", own.option, own.path, c.routes[line.Index].label)
+		}
+		var m policy.Match
+		if c.keys != nil {
+			c.keys.table.Match(http.MethodGet, own.path, &m)
+		}
+		if m.Found != policy.NotFound {
+			return mistake(own.option, "%s %s: this path belongs to keys_api", own.option, own.path)
 		}
 	}
 	if g.Health != "" && g.Health == g.Ready {

@@ -108,9 +108,12 @@ func BenchmarkGate(b *testing.B) {
 			auth := r.Header["Authorization"]
 			w := &nullWriter{h: make(http.Header)}
 			vars := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+			repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+			fresh := *repl
 			b.ReportAllocs()
 			for b.Loop() {
 				delete(vars, gateVar)
+				*repl = fresh // each request has a replacer of its own
 				if auth != nil {
 					r.Header["Authorization"] = auth
 				}

@@ -46,6 +46,9 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if ref := x.protect(); ref != nil { // body, signature, second factor
 		return x.refuse(ref)
 	}
+	if x.keysAPI {
+		return x.serveKeys()
+	}
 	x.identify()
 	return x.forward(next)
 }
@@ -128,6 +131,9 @@ func (x *exchange) overHTTPS() bool {
 // lookUp is step 3. It reports whether the route is public; a path that only
 // public lines know is refused here for other methods.
 func (x *exchange) lookUp() (public bool, _ *refusal.Refusal) {
+	if x.lookUpKeys() {
+		return false, nil
+	}
 	m, t := &x.scratch.match, x.g.c.table
 	t.Match(x.method(), x.path, m)
 	if m.Found != policy.Matched && isPreflight(x.r) {
@@ -170,7 +176,11 @@ func (x *exchange) method() string {
 }
 
 func (x *exchange) methodNotAllowed() *refusal.Refusal {
-	return &refusal.Refusal{Reason: refusal.ReasonMethodNotAllowed, Allow: x.g.c.table.Allow(x.path)}
+	table := x.g.c.table
+	if x.keysAPI {
+		table = x.g.c.keys.table
+	}
+	return &refusal.Refusal{Reason: refusal.ReasonMethodNotAllowed, Allow: table.Allow(x.path)}
 }
 
 // isPreflight reports whether r is a CORS preflight (Fetch, section 4.8).

@@ -68,7 +68,7 @@ func (m *metrics) passed(x *exchange) {
 			m.allowedKey[i].Inc()
 		}
 	}
-	m.decision.Observe(time.Since(x.now).Seconds())
+	m.decision.Observe((time.Since(x.now) - x.handled).Seconds())
 }
 
 func (m *metrics) refusedWith(x *exchange, ref *refusal.Refusal) {
@@ -86,5 +86,5 @@ func (m *metrics) refusedWith(x *exchange, ref *refusal.Refusal) {
 	if ref.Reason == refusal.ReasonConcurrencyLimited {
 		m.limited.WithLabelValues("concurrency").Inc()
 	}
-	m.decision.Observe(time.Since(x.now).Seconds())
+	m.decision.Observe((time.Since(x.now) - x.handled).Seconds())
 }

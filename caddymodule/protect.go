@@ -149,7 +149,7 @@ func (x *exchange) checkSecondFactor() *refusal.Refusal {
 		return nil
 	}
 	values := x.r.Header[totp.Header]
-	if x.g.c.codePresent {
+	if x.g.c.codePresent && !x.keysAPI {
 		return totp.Present(values).Refusal()
 	}
 	vault, err := x.vault()
