@@ -54,6 +54,9 @@ func (x *exchange) admit(res keystore.Result) *refusal.Refusal {
 	x.entry, x.secret = res.Entry, res.Secret
 	x.principal = x.rt.principalOf(res.Entry)
 	x.subject = x.principal.subject
+	if secrets := res.Entry.Record().Secrets; res.Secret < len(secrets) {
+		x.hash = secrets[res.Secret].Hash
+	}
 	if rec := res.Entry.Record(); len(rec.IPAllowlist) > 0 && !rec.AllowsAddr(x.addr) {
 		return &refusal.Refusal{Reason: refusal.ReasonAddressForbidden, Kind: refusal.KindAPIKey, Credential: true}
 	}

@@ -80,6 +80,14 @@ func finishCommands(cmd *cobra.Command) {
 			return nil
 		}
 	}
+	if pre := cmd.PreRunE; pre != nil {
+		cmd.PreRunE = func(c *cobra.Command, words []string) error {
+			if err := pre(c, words); err != nil {
+				return exit(c, keycli.ExitCode(err), err)
+			}
+			return nil
+		}
+	}
 	switch {
 	case cmd.RunE != nil:
 		run := cmd.RunE

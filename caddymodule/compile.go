@@ -277,6 +277,9 @@ func compilePlans(a *App, s *settings) *configError {
 			return err
 		}
 	}
+	if err := checkPolicyNames(a, s); err != nil {
+		return err
+	}
 	switch {
 	case a.DefaultPlan != "":
 		s.defaultPlan = s.planByName[a.DefaultPlan]
@@ -285,6 +288,28 @@ func compilePlans(a *App, s *settings) *configError {
 		}
 	case len(a.Plans) > 0:
 		return mistake("default_plan", "default_plan is missing: name the plan of keys that have none")
+	}
+	return nil
+}
+
+// checkPolicyNames refuses names that a further requests line of a plan has
+// already: `p.2` beside a plan p with two lines would share its bucket.
+func checkPolicyNames(a *App, s *settings) *configError {
+	for _, p := range s.plans {
+		for _, b := range p.requests {
+			name := b.limit.Policy
+			if name == p.name {
+				continue
+			}
+			for i := range a.Plans {
+				if a.Plans[i].Name == name {
+					return mistake("plans/"+strconv.Itoa(i), "plan name %q is that of a further 'requests' line of plan %s; choose another", name, p.name)
+				}
+			}
+			if k := s.classByName[name]; k != nil {
+				return mistake("classes/"+strconv.Itoa(k.index), "class name %q is that of a further 'requests' line of plan %s; choose another", name, p.name)
+			}
+		}
 	}
 	return nil
 }

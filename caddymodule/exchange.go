@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -43,6 +44,7 @@ type exchange struct {
 	addr         netip.Addr
 	trusted      bool
 	loginHeaders bool
+	forwarded    bool // some proxy forwards for somebody else
 	kind         refusal.Kind
 	failedID     string // the key whose secret was not right
 	guard        attempts
@@ -51,6 +53,7 @@ type exchange struct {
 	principal *principal // nil: anonymous, or not yet known
 	entry     *keystore.Entry
 	secret    int
+	hash      []byte // of that secret; the record's own bytes
 	subject   string
 	factor    string // how a second factor was proven; empty: none was
 	limited   bool   // scratch.dec describes limits that applied
@@ -145,6 +148,9 @@ func (x *exchange) Allowed(rec *keystore.Record, now time.Time) bool {
 	if rec.StatusAt(now) != keystore.StatusActive {
 		return false
 	}
+	if !x.secretHolds(rec, now) {
+		return false // rotated, and the overlap has ended
+	}
 	if len(rec.IPAllowlist) > 0 && !rec.AllowsAddr(x.addr) {
 		return false
 	}
@@ -159,6 +165,18 @@ func (x *exchange) Allowed(rec *keystore.Record, now time.Time) bool {
 		return false
 	}
 	return m.Route.Check(x.rt.universe.CompileLenient(rec.Scopes), &m).Kind == policy.VerdictOK
+}
+
+// secretHolds reports whether the secret that the request came with is still one
+// of the record's.
+func (x *exchange) secretHolds(rec *keystore.Record, now time.Time) bool {
+	for i := range rec.Secrets {
+		s := &rec.Secrets[i]
+		if bytes.Equal(s.Hash, x.hash) {
+			return s.NotAfter.IsZero() || now.Before(s.NotAfter)
+		}
+	}
+	return false
 }
 
 // Cut implements keystore.Stream.

@@ -73,6 +73,9 @@ func (x *exchange) begin() *refusal.Refusal {
 	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Map(x.placeholder)
 	}
+	if x.g.c.httpsOn {
+		x.forwarded = hasForwardingHeaders(x.r.Header) // before they are cleaned
+	}
 	x.loginHeaders = x.g.c.cleaner.Clean(x.r.Header, x.trusted)
 	x.cleanTrailers()
 	return nil
@@ -122,10 +125,22 @@ func (x *exchange) overHTTPS() bool {
 	if x.trusted && len(h["X-Forwarded-Proto"]) == 1 && h["X-Forwarded-Proto"][0] == "https" {
 		return true
 	}
-	if x.g.c.httpsStrict || len(h["X-Forwarded-Proto"])+len(h["X-Forwarded-For"])+len(h["X-Forwarded-Host"])+len(h["Forwarded"])+len(h["Via"]) > 0 {
+	if x.g.c.httpsStrict || x.forwarded {
 		return false
 	}
 	return peerIsLoopback(x.r.RemoteAddr)
+}
+
+// hasForwardingHeaders reports whether a proxy says that it forwards for
+// somebody else, by any header in use for that.
+func hasForwardingHeaders(h http.Header) bool {
+	for _, name := range [...]string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port",
+		"X-Forwarded-Scheme", "X-Real-Ip", "Forwarded", "Via", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip"} {
+		if _, there := h[name]; there {
+			return true
+		}
+	}
+	return false
 }
 
 // lookUp is step 3. It reports whether the route is public; a path that only

@@ -1,6 +1,8 @@
 package caddymodule
 
 import (
+	"net/http"
+
 	"github.com/hivegate/hivegate/internal/policy"
 	"github.com/hivegate/hivegate/internal/refusal"
 	"github.com/hivegate/hivegate/limiter"
@@ -38,6 +40,9 @@ func (x *exchange) limit() *refusal.Refusal {
 // evaluate is step 6: what the route says about this caller. nil: they may.
 func (x *exchange) evaluate() *refusal.Refusal {
 	m := &x.scratch.match
+	if method := x.method(); m.Found == policy.NotFound && (method == http.MethodTrace || method == http.MethodConnect) {
+		return x.methodRefused() // never, whatever the path
+	}
 	switch m.Found {
 	case policy.NotFound:
 		// A path that a line knows without its trailing slash is not unknown, and
@@ -47,9 +52,7 @@ func (x *exchange) evaluate() *refusal.Refusal {
 		}
 		return &refusal.Refusal{Reason: refusal.ReasonRouteNotFound, Kind: x.kind, Credential: true}
 	case policy.MethodNotAllowed:
-		ref := x.methodNotAllowed()
-		ref.Kind, ref.Credential = x.kind, true
-		return ref
+		return x.methodRefused()
 	}
 	req := &m.Route.Require
 	if req.Public || req.Authenticated {
@@ -65,6 +68,13 @@ func (x *exchange) evaluate() *refusal.Refusal {
 	}
 	return &refusal.Refusal{Reason: refusal.ReasonInsufficientScope, Kind: x.kind, Credential: true,
 		Required: missingFirst(v.Missing, req.Scopes), Granted: x.principal.scopes}
+}
+
+// methodRefused is a 405 to a caller who is known.
+func (x *exchange) methodRefused() *refusal.Refusal {
+	ref := x.methodNotAllowed()
+	ref.Kind, ref.Credential = x.kind, true
+	return ref
 }
 
 // missingFirst lists the required scopes, the one that is missing first.

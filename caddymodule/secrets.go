@@ -155,7 +155,8 @@ func (s *signingSecrets) resealAll(ctx context.Context) (changed int, _ error) {
 		}
 		for _, name := range names {
 			did, err := s.reseal(ctx, name)
-			if err != nil {
+			// One that was removed meanwhile needs nothing.
+			if err != nil && !errors.Is(err, keystore.ErrNotFound) {
 				failed = append(failed, fmt.Errorf("reseal signing secret of %s: %w", name, err))
 			}
 			if did {
@@ -191,10 +192,10 @@ func (s *signingSecrets) reseal(ctx context.Context, name string) (bool, error) 
 // reseal seals the data key and all secrets under the current master key. The
 // data key comes last: until then everything opens with the old one.
 func (v *vault) reseal(ctx context.Context, store keystore.Store) (done keycli.Resealed, err error) {
-	if done.Factors, err = v.factors.ResealAll(ctx); err != nil {
-		return done, err
-	}
-	if done.Signing, err = v.signing.resealAll(ctx); err != nil {
+	var factors, signing error
+	done.Factors, factors = v.factors.ResealAll(ctx)
+	done.Signing, signing = v.signing.resealAll(ctx)
+	if err := errors.Join(factors, signing); err != nil {
 		return done, err
 	}
 	done.DataKey, err = sealed.ResealDataKey(ctx, store, *v.signing.ring)

@@ -94,20 +94,10 @@ func TestWhatIsStillToComeIsRefusedNotIgnored(t *testing.T) {
 	for _, m := range []mistake{
 		{global: "keystore postgres postgres://localhost/x", at: "keystore"},
 		{global: "limiter redis redis://localhost", at: "limiter"},
-		{global: "issuer x {\n\t\t\tiss y\n\t\t}", at: "issuer"},
-		{gate: "accept issuer x", at: "accept"},
-		{gate: "credentials {\n\t\t\tcookie x\n\t\t}", at: "cookie"},
-		{gate: "credentials {\n\t\t\theader apikey\n\t\t}", at: "header"},
 		{gate: "keys_api /v1 {\n\t\t\tread a:read\n\t\t}", at: "keys_api"},
-		{gate: "second_factor verify", at: "second_factor"},
-		{gate: "accept_aal2", at: "accept_aal2"},
-		{gate: "signature", at: "signature"},
 		{gate: "cors https://example.com", at: "cors"},
 		{gate: "backend_errors envelope", at: "backend_errors"},
 		{gate: "shadow", at: "shadow"},
-		{gate: "routes {\n\t\t\tGET /a a:read 2fa\n\t\t}", at: "2fa"},
-		{gate: "routes {\n\t\t\tGET /a a:read signed\n\t\t}", at: "signed"},
-		{gate: "routes {\n\t\t\tPOST /a a:read {\n\t\t\t\tjson f oneof x\n\t\t\t}\n\t\t}", at: "json f"},
 	} {
 		text := m.text()
 		g := prepare(t, config{caddyfile: text})

@@ -108,7 +108,7 @@ func (c curl) send(t *testing.T) int {
 func TestTheDemoDoesWhatItPrintsAndEndsCleanly(t *testing.T) {
 	home, tmp := t.TempDir(), t.TempDir()
 	addr := freePorts(t, 1)[0]
-	cmd := exec.Command(binary, "demo", "--listen", addr)
+	cmd := exec.Command(program, "demo", "--listen", addr)
 	cmd.Dir = home
 	cmd.Env = append(cleanEnv(), "HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home, "TMPDIR="+tmp)
 	stdout, stderr := &syncBuffer{}, &syncBuffer{}

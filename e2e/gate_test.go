@@ -191,7 +191,7 @@ func (g *gate) database() string {
 // run starts the prepared gate and waits until its first site takes connections.
 func (g *gate) run(t testing.TB) {
 	t.Helper()
-	g.cmd = exec.Command(binary, "run", "--config", g.caddyfile())
+	g.cmd = exec.Command(program, "run", "--config", g.caddyfile())
 	g.cmd.Dir, g.cmd.Env = g.dir, g.env
 	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
 	if err := g.cmd.Start(); err != nil {
@@ -358,6 +358,13 @@ line:
 	return sum
 }
 
+// hashes is how many bcrypt comparisons there have been; the metric also counts
+// requests that were refused one.
+func (g *gate) hashes(t testing.TB) float64 {
+	t.Helper()
+	return g.metric(t, "hivegate_hash_total", `result="ok"`) + g.metric(t, "hivegate_hash_total", `result="wrong"`)
+}
+
 // openFiles counts the gate's file descriptors.
 func (g *gate) openFiles(t testing.TB) int {
 	t.Helper()
@@ -385,7 +392,7 @@ func (g *gate) hivegateIn(t testing.TB, stdin string, args ...string) cli {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = g.dir
 	cmd.Env = g.env
 	cmd.Stdin = strings.NewReader(stdin)

@@ -136,7 +136,8 @@ func sendCredentials(t *testing.T, g *gate, base string) {
 		return a
 	}
 	requests := []*answer{
-		send("POST", path+"/1/workers/2/command?key="+k.Key, key(k.Key), header("X-Security-Code", stranger)),
+		send("POST", path+"/1/workers/2/command?key="+k.Key, key(k.Key), header("X-Security-Code", stranger),
+			content("application/json", `{"command":"reboot"}`)),
 		send("GET", path, key(k.Key)),
 		send("GET", path, header("Authorization", k.Key)),
 		send("GET", path, header("Authorization", "Bearer"+k.Key)),

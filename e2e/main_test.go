@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// binary is the program under test.
-var binary string
+// program is the path of the program under test.
+var program string
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
@@ -23,9 +23,9 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if binary = os.Getenv("HIVEGATE_BIN"); binary == "" {
-		binary = filepath.Join(dir, "hivegate")
-		args := []string{"build", "-o", binary}
+	if program = os.Getenv("HIVEGATE_BIN"); program == "" {
+		program = filepath.Join(dir, "hivegate")
+		args := []string{"build", "-o", program}
 		if raceEnabled {
 			args = append(args, "-race")
 		}
@@ -35,7 +35,7 @@ func run(m *testing.M) int {
 			fmt.Fprintln(os.Stderr, "build cmd/hivegate:", err)
 			return 1
 		}
-	} else if binary, err = filepath.Abs(binary); err != nil {
+	} else if program, err = filepath.Abs(program); err != nil {
 		fmt.Fprintln(os.Stderr, "HIVEGATE_BIN:", err)
 		return 1
 	}

@@ -4,3 +4,7 @@ package e2e
 
 // raceEnabled: the tests run with the race detector, and so does the binary.
 const raceEnabled = true
+
+// dear is a cost of hashing that takes tens of milliseconds: the detector makes
+// bcrypt about ten times as slow.
+const dear = "bcrypt_cost 7\n"

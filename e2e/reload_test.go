@@ -178,7 +178,7 @@ func TestSixtyReloadsUnderLoadLoseNothing(t *testing.T) {
 	}
 	quiet := g.settled(t)
 	files := g.openFiles(t)
-	hashes := g.metric(t, "hivegate_hash_total")
+	hashes := g.hashes(t)
 	before, beginning := remaining(), time.Now()
 
 	const counting = 2
@@ -238,7 +238,7 @@ func TestSixtyReloadsUnderLoadLoseNothing(t *testing.T) {
 	}) {
 		t.Errorf("before: %d goroutines and %d open files; after: %d and %d", quiet, files, nowQuiet, nowFiles)
 	}
-	if h := g.metric(t, "hivegate_hash_total"); h != hashes {
+	if h := g.hashes(t); h != hashes {
 		t.Logf("hash counter %g before, %g after (metrics begin anew with each configuration)", hashes, h)
 	}
 	t.Logf("%d reloads in %s, %d requests, %d failed, %d sent twice; goroutines %d then %d, files %d then %d",
@@ -277,9 +277,9 @@ func TestAReloadHashesNothing(t *testing.T) {
 		if err := g.reload(t, variant(c, i)); err != nil {
 			t.Fatal(err)
 		}
-		before := g.metric(t, "hivegate_hash_total")
+		before := g.hashes(t)
 		g.get(t, "/farms", key(k.Key)).passed(t)
-		if n := g.metric(t, "hivegate_hash_total") - before; n != 0 {
+		if n := g.hashes(t) - before; n != 0 {
 			t.Errorf("%g comparisons after a reload, want none", n)
 		}
 	}
@@ -291,7 +291,7 @@ func TestARejectedReloadChangesNothing(t *testing.T) {
 	k := g.create(t, "--scope", "farms:read", "--plan", "tiny")
 	g.get(t, "/farms", key(k.Key)).passed(t)
 	running := g.fromAdmin(t, "/config/")
-	hashes := g.metric(t, "hivegate_hash_total")
+	hashes := g.hashes(t)
 	for name, bad := range map[string]string{
 		"an unknown scope": strings.Replace(g.fill(c.render()), "GET /crews crews:read", "GET /crews crews:reed", 1),
 		// Found only when the module is made, after its stores were taken.
@@ -310,7 +310,7 @@ func TestARejectedReloadChangesNothing(t *testing.T) {
 	if r := a.header.Get("X-Ratelimit-Remaining"); r != "1" {
 		t.Errorf("remaining %s of 3 after the second request: the counters were lost", r)
 	}
-	if h := g.metric(t, "hivegate_hash_total"); h != hashes {
+	if h := g.hashes(t); h != hashes {
 		t.Errorf("%g comparisons, %g before: verified keys were lost", h, hashes)
 	}
 }

@@ -15,10 +15,11 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write hiveos.routes again from the list of operations")
+var update = flag.Bool("update", false, "write hiveos.routes again from the lists of operations and commands")
 
 const (
 	operationsFile = "../e2e/testdata/hiveos-routes.csv"
+	commandsFile   = "../e2e/testdata/hiveos-commands.csv"
 	routesFile     = "hiveos.routes"
 	caddyfile      = "hiveos.Caddyfile"
 	base           = "/api/v2"
@@ -49,62 +50,93 @@ func (o operation) pattern() string {
 type exception struct {
 	method string // empty: any
 	path   *regexp.Regexp
-	scope  string
+	scope  string // what stands there as the requirement
 	class  string
+	code   bool   // the gate asks for a security code, although the API does not
+	field  string // where the body names the command
 }
 
 // exceptions to "resource of the group, read for GET, write for the rest". The
 // first that matches counts.
 var exceptions = []exception{
-	{"POST", regexp.MustCompile(`^/farms/\{farmId\}/workers/(\{workerId\}/)?command(/|$)`), "workers:command", "commands"},
+	{method: "POST", path: regexp.MustCompile(`^/farms/\{farmId\}/workers/\{workerId\}/command$`), scope: "workers:command", class: "commands", field: "command"},
+	{method: "POST", path: regexp.MustCompile(`^/farms/\{farmId\}/workers/command$`), scope: "workers:command", class: "commands", field: "data.command"},
+	// The same as the commands of these names, in a form of their own.
+	{method: "POST", path: regexp.MustCompile(`^/farms/\{farmId\}/workers/command/(amd|nvidia)_upload$`), scope: "workers:command workers:admin", class: "commands", code: true},
 	// Who may see and change who gets in. Reading is in it where what is read is a secret.
-	{"", regexp.MustCompile(`^/account/(password|access|twofa)(/secret)?$`), "account:security", ""},
-	{"GET", regexp.MustCompile(`^/account/tokens/\{tokenId\}$`), "account:security", ""},
-	{"POST", regexp.MustCompile(`^/account/tokens$`), "account:security", ""},
-	{"PATCH", regexp.MustCompile(`^/account/tokens/`), "account:security", ""},
-	{"DELETE", regexp.MustCompile(`^/account/tokens/`), "account:security", ""},
-	{"DELETE", regexp.MustCompile(`^/account$`), "account:security", ""},
+	{path: regexp.MustCompile(`^/account/(password|access|twofa)(/secret)?$`), scope: "account:security"},
+	{method: "GET", path: regexp.MustCompile(`^/account/tokens/\{tokenId\}$`), scope: "account:security"},
+	{method: "POST", path: regexp.MustCompile(`^/account/tokens$`), scope: "account:security"},
+	{method: "PATCH", path: regexp.MustCompile(`^/account/tokens/`), scope: "account:security"},
+	{method: "DELETE", path: regexp.MustCompile(`^/account/tokens/`), scope: "account:security"},
+	{method: "DELETE", path: regexp.MustCompile(`^/account$`), scope: "account:security"},
 	// Money.
-	{"POST", regexp.MustCompile(`^/account/send_money$`), "account:pay", ""},
-	{"PUT", regexp.MustCompile(`^/account/referral/payout_addresses$`), "account:pay", ""},
-	{"POST", regexp.MustCompile(`^/account/referral/payout_to_account$`), "account:pay", ""},
-	{"POST", regexp.MustCompile(`^/farms/\{farmId\}/(send_money|deposit)$`), "farms:pay", ""},
-	{"DELETE", regexp.MustCompile(`^/farms/\{farmId\}/payer$`), "farms:pay", ""},
+	{method: "POST", path: regexp.MustCompile(`^/account/send_money$`), scope: "account:pay"},
+	{method: "PUT", path: regexp.MustCompile(`^/account/referral/payout_addresses$`), scope: "account:pay"},
+	{method: "POST", path: regexp.MustCompile(`^/account/referral/payout_to_account$`), scope: "account:pay"},
+	{method: "POST", path: regexp.MustCompile(`^/farms/\{farmId\}/(send_money|deposit)$`), scope: "farms:pay"},
+	{method: "DELETE", path: regexp.MustCompile(`^/farms/\{farmId\}/payer$`), scope: "farms:pay"},
 	// What cannot be had back.
-	{"POST", regexp.MustCompile(`^/farms/(\{farmId\}/transfer|incoming/(confirm|reject))$`), "farms:transfer", ""},
-	{"DELETE", regexp.MustCompile(`^/farms/\{farmId\}/transfer$`), "farms:transfer", ""},
-	{"POST", regexp.MustCompile(`^/farms/\{farmId\}/workers/(\{workerId\}/)?transfer$`), "workers:transfer", ""},
-	{"DELETE", regexp.MustCompile(`^/farms(/\{farmId\})?$`), "farms:delete", ""},
+	{method: "POST", path: regexp.MustCompile(`^/farms/(\{farmId\}/transfer|incoming/(confirm|reject))$`), scope: "farms:transfer"},
+	{method: "DELETE", path: regexp.MustCompile(`^/farms/\{farmId\}/transfer$`), scope: "farms:transfer"},
+	{method: "POST", path: regexp.MustCompile(`^/farms/\{farmId\}/workers/(\{workerId\}/)?transfer$`), scope: "workers:transfer"},
+	{method: "DELETE", path: regexp.MustCompile(`^/farms(/\{farmId\})?$`), scope: "farms:delete"},
 	// Asks for an estimate and changes nothing.
-	{"POST", regexp.MustCompile(`^/hive/mining_calculator$`), "hive:read", ""},
-	{"GET", regexp.MustCompile(`^/search$`), "search:read", ""},
+	{method: "POST", path: regexp.MustCompile(`^/hive/mining_calculator$`), scope: "hive:read"},
+	{method: "GET", path: regexp.MustCompile(`^/search$`), scope: "search:read"},
 }
 
 // resources names the groups whose word is no good resource.
 var resources = map[string]string{"farm groups": "farm_groups", "async": "async_requests"}
 
+// dangerous are the commands that run anything, open a way in, switch a rig off
+// or move firmware: they take a second factor and workers:admin.
+var dangerous = regexp.MustCompile(`^(exec|shutdown|hssh|teleconsole|(amd|nvidia)_(down|up)load|asic_upgrade)$`)
+
 // requirement is what stands after the pattern.
-func (o operation) requirement() (req, class string) {
+func (o operation) requirement() exception {
 	if o.public() {
 		// Guessing at sign-in, registration and reset costs the address.
 		if o.group == "auth" || o.group == "account" {
-			return "public", "auth"
+			return exception{scope: "public", class: "auth"}
 		}
-		return "public", ""
+		return exception{scope: "public"}
 	}
 	for _, e := range exceptions {
 		if (e.method == "" || e.method == o.method) && e.path.MatchString(o.path) {
-			return e.scope, e.class
+			e.code = e.code || o.asksForCode()
+			return e
 		}
 	}
 	resource := o.group
 	if r, ok := resources[resource]; ok {
 		resource = r
 	}
+	right := ":write"
 	if o.method == http.MethodGet {
-		return resource + ":read", ""
+		right = ":read"
 	}
-	return resource + ":write", ""
+	return exception{scope: resource + right, code: o.asksForCode()}
+}
+
+// readCommands reads the names of the worker commands, each once.
+func readCommands(t *testing.T) (names []string) {
+	t.Helper()
+	f, err := os.Open(commandsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatalf("read %s: %v", commandsFile, err)
+	}
+	for _, r := range rows[1:] {
+		if !slices.Contains(names, r[0]) {
+			names = append(names, r[0])
+		}
+	}
+	return names
 }
 
 func readOperations(t *testing.T) []operation {
@@ -125,8 +157,9 @@ func readOperations(t *testing.T) []operation {
 	return out
 }
 
-// render writes the route file: one line an operation, a comment a group.
-func render(ops []operation) []byte {
+// render writes the route file: one line an operation, with a block of rules
+// where the body names a command, and a comment a group.
+func render(ops []operation, commands []string) []byte {
 	var groups []string
 	width := 0
 	for _, o := range ops {
@@ -138,20 +171,23 @@ func render(ops []operation) []byte {
 	slices.Sort(groups)
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# The %d operations of the Hive OS API v2, one a line.\n", len(ops))
-	b.WriteString("# Made by `make routes` from e2e/testdata/hiveos-routes.csv: change that list, not this file.\n")
+	b.WriteString("# Made by `make routes` from the lists in e2e/testdata (hiveos-routes.csv and\n# hiveos-commands.csv): change those, not this file.\n")
 	for _, g := range groups {
 		fmt.Fprintf(&b, "\n# %s\n", g)
 		for _, o := range ops {
 			if o.group != g {
 				continue
 			}
-			if o.asksForCode() {
-				b.WriteString("# asks for X-Security-Code\n")
+			req := o.requirement()
+			fmt.Fprintf(&b, "%-6s %-*s %s", o.method, width, o.pattern(), req.scope)
+			if req.code {
+				b.WriteString(" 2fa")
 			}
-			req, class := o.requirement()
-			fmt.Fprintf(&b, "%-6s %-*s %s", o.method, width, o.pattern(), req)
-			if class != "" {
-				fmt.Fprintf(&b, " class=%s", class)
+			if req.class != "" {
+				fmt.Fprintf(&b, " class=%s", req.class)
+			}
+			if req.field != "" {
+				b.WriteString(rules(req.field, commands))
 			}
 			b.WriteByte('\n')
 		}
@@ -159,8 +195,16 @@ func render(ops []operation) []byte {
 	return b.Bytes()
 }
 
+// rules is the block about the command in a body: only known ones pass, and the
+// dangerous ones take more.
+func rules(field string, commands []string) string {
+	ask := slices.DeleteFunc(slices.Clone(commands), func(name string) bool { return !dangerous.MatchString(name) })
+	return fmt.Sprintf(" {\n\tjson %s oneof %s\n\tjson %s %s require workers:admin 2fa\n}",
+		field, strings.Join(commands, " "), field, strings.Join(ask, " "))
+}
+
 func TestHiveOSRoutesAreMadeFromTheListOfOperations(t *testing.T) {
-	want := render(readOperations(t))
+	want := render(readOperations(t), readCommands(t))
 	if *update {
 		if err := os.WriteFile(routesFile, want, 0o644); err != nil {
 			t.Fatal(err)
@@ -177,8 +221,10 @@ func TestHiveOSRoutesAreMadeFromTheListOfOperations(t *testing.T) {
 
 // line is one route line of the file.
 type line struct {
-	method, pattern, req string
-	code                 bool
+	method, pattern string
+	scopes          []string
+	code            bool
+	rules           []string // of its block, without the word json
 }
 
 func readLines(t *testing.T) []line {
@@ -188,18 +234,28 @@ func readLines(t *testing.T) []line {
 		t.Fatal(err)
 	}
 	var out []line
-	code := false
 	for _, l := range strings.Split(string(text), "\n") {
 		f := strings.Fields(l)
-		if len(f) == 0 || f[0] == "#" {
-			code = strings.HasPrefix(l, "# asks for X-Security-Code")
+		switch {
+		case len(f) == 0 || f[0] == "#" || f[0] == "}":
+			continue
+		case len(f) < 3:
+			t.Fatalf("not a route line: %q", l)
+		case f[0] == "json":
+			last := &out[len(out)-1]
+			last.rules = append(last.rules, strings.Join(f[1:], " "))
 			continue
 		}
-		if len(f) < 3 {
-			t.Fatalf("not a route line: %q", l)
+		r := line{method: f[0], pattern: f[1]}
+		for _, w := range f[2:] {
+			switch {
+			case w == "2fa":
+				r.code = true
+			case w != "{" && !strings.HasPrefix(w, "class="):
+				r.scopes = append(r.scopes, w)
+			}
 		}
-		out = append(out, line{method: f[0], pattern: f[1], req: f[2], code: code})
-		code = false
+		out = append(out, r)
 	}
 	return out
 }
@@ -220,11 +276,12 @@ func TestHiveOSRoutesCoverEveryOperationOnce(t *testing.T) {
 			t.Errorf("no line for %s %s", o.method, o.path)
 			continue
 		}
-		if (l.req == "public") != o.public() {
-			t.Errorf("%s %s is %s, the list says %s", l.method, l.pattern, l.req, o.auth)
+		if (l.scopes[0] == "public") != o.public() {
+			t.Errorf("%s %s is %s, the list says %s", l.method, l.pattern, l.scopes, o.auth)
 		}
-		if l.code != o.asksForCode() {
-			t.Errorf("%s %s: marked as asking for a code: %t, the list says %s", l.method, l.pattern, l.code, o.auth)
+		// Of the API's own accord no worker command asks for a code.
+		if firmware := strings.HasSuffix(l.pattern, "_upload"); l.code != (o.asksForCode() || firmware) {
+			t.Errorf("%s %s: marked 2fa: %t, the list says %s", l.method, l.pattern, l.code, o.auth)
 		}
 		if o.public() {
 			public++
@@ -235,6 +292,38 @@ func TestHiveOSRoutesCoverEveryOperationOnce(t *testing.T) {
 	}
 	if public != 29 || codes != 13 {
 		t.Errorf("%d public and %d code-protected operations, want 29 and 13", public, codes)
+	}
+}
+
+// The two forms of a worker command: to one worker, and to many.
+func TestHiveOSCommandsAreExactlyTheKnownOnes(t *testing.T) {
+	commands := readCommands(t)
+	if len(commands) != 16 {
+		t.Fatalf("%d commands, want 16", len(commands))
+	}
+	want := map[string]string{
+		base + "/farms/{farmId}/workers/{workerId}/command": "command",
+		base + "/farms/{farmId}/workers/command":            "data.command",
+	}
+	for _, l := range readLines(t) {
+		field, ok := want[l.pattern]
+		if !ok {
+			if len(l.rules) > 0 {
+				t.Errorf("%s %s has rules: %q", l.method, l.pattern, l.rules)
+			}
+			continue
+		}
+		delete(want, l.pattern)
+		rules := []string{
+			field + " oneof " + strings.Join(commands, " "),
+			field + " shutdown teleconsole hssh exec amd_download amd_upload nvidia_download nvidia_upload asic_upgrade require workers:admin 2fa",
+		}
+		if !slices.Equal(l.rules, rules) {
+			t.Errorf("%s %s has the rules\n%q, want\n%q", l.method, l.pattern, l.rules, rules)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("no line for %v", want)
 	}
 }
 
@@ -286,8 +375,10 @@ func TestHiveOSCaddyfileListsExactlyTheScopesInUse(t *testing.T) {
 	}
 	var used []string
 	for _, l := range readLines(t) {
-		if l.req != "public" && !slices.Contains(used, l.req) {
-			used = append(used, l.req)
+		for _, scope := range l.scopes {
+			if scope != "public" && !slices.Contains(used, scope) {
+				used = append(used, scope)
+			}
 		}
 	}
 	slices.Sort(listed)

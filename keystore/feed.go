@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// feedTimeout is for one call of the store.
+	// feedTimeout is for one call of the store, unless Options say otherwise.
 	feedTimeout = 2 * time.Second
 	// feedPage is how many changes are read at once.
 	feedPage = 1000
@@ -57,11 +57,15 @@ func (v *Verifier) apply(rec *Record, now time.Time) {
 // poll asks the store whether anything changed, and applies what did.
 func (v *Verifier) poll(ctx context.Context) error {
 	started := v.now()
-	seq, err := v.storeSeq(ctx)
+	seq, history, err := v.storeSeq(ctx)
 	if err != nil {
 		return err
 	}
 	switch {
+	case v.seqKnown && history != "" && v.history != "" && history != v.history:
+		v.log().Warn("another keystore, or a standby, took over: everything is read again", "seq", seq, "before", v.seq)
+		v.restart()
+		v.seq = seq
 	case !v.seqKnown:
 		// Before this nothing in memory was trusted.
 		v.seq, v.seqKnown = seq, true
@@ -70,6 +74,9 @@ func (v *Verifier) poll(ctx context.Context) error {
 		v.log().Warn("the keystore is older than it was: everything is read again", "seq", seq, "before", v.seq)
 		v.restart()
 		v.seq = seq
+	}
+	if history != "" {
+		v.history = history
 	}
 	if !v.hints.ready.Load() {
 		if err := v.loadHints(ctx); err != nil {
@@ -84,8 +91,12 @@ func (v *Verifier) poll(ctx context.Context) error {
 		// taken for granted all the same.
 		v.epoch.Add(1)
 		v.streams.all()
+		if v.nodes.store != nil {
+			_ = v.beatNow(ctx) // it may have been forgotten: see Start
+		}
 	}
 	v.confirmed.Store(&started)
+	v.confirmApplied(v.seq)
 	return nil
 }
 
@@ -141,18 +152,22 @@ func (v *Verifier) restart() {
 	v.streams.forget()
 }
 
-func (v *Verifier) storeSeq(ctx context.Context) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, feedTimeout)
+func (v *Verifier) storeSeq(ctx context.Context) (seq int64, history string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, v.o.PollTimeout)
 	defer cancel()
-	seq, err := v.o.Store.Seq(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("read change number of keystore: %w", err)
+	if l, ok := v.o.Store.(Lineage); ok {
+		seq, history, err = l.SeqIn(ctx)
+	} else {
+		seq, err = v.o.Store.Seq(ctx)
 	}
-	return seq, nil
+	if err != nil {
+		return 0, "", fmt.Errorf("read change number of keystore: %w", err)
+	}
+	return seq, history, nil
 }
 
 func (v *Verifier) changedSince(ctx context.Context, limit int) ([]*Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, feedTimeout)
+	ctx, cancel := context.WithTimeout(ctx, v.o.PollTimeout)
 	defer cancel()
 	recs, err := v.o.Store.ChangedSince(ctx, v.seq, limit)
 	if err != nil {

@@ -371,7 +371,7 @@ func (p *Patch) apply(rec *Record) bool {
 	}
 	return rec.Name != before.Name || !slices.Equal(rec.Scopes, before.Scopes) || rec.Plan != before.Plan ||
 		!rec.ExpiresAt.Equal(before.ExpiresAt) || !slices.Equal(rec.IPAllowlist, before.IPAllowlist) ||
-		!rec.Limits.equal(before.Limits) || rec.Disabled != before.Disabled
+		!rec.Limits.Equal(before.Limits) || rec.Disabled != before.Disabled
 }
 
 // plainWord reports a text without spaces and control characters: what may stand

@@ -200,7 +200,8 @@ func (l *Limits) clone() *Limits {
 	return &Limits{Requests: l.Requests, Concurrent: maps.Clone(l.Concurrent)}
 }
 
-func (l *Limits) equal(other *Limits) bool {
+// Equal reports whether two overrides say the same; either may be nil.
+func (l *Limits) Equal(other *Limits) bool {
 	if l == nil || other == nil {
 		return l == other
 	}

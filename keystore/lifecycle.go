@@ -37,9 +37,19 @@ func (v *Verifier) Start(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if v.nodes.store != nil {
+		// Before anything in memory is trusted, so that nobody who waits for all
+		// nodes overlooks this one. Where it fails the store is away, as the poll
+		// will say.
+		_ = v.beatNow(ctx)
+		v.wg.Go(v.beat)
+	}
 	v.reportStore(v.poll(ctx))
 	v.state.started = true
 	v.wg.Go(v.follow)
+	if w, ok := v.o.Store.(Waker); ok {
+		v.wg.Go(func() { v.watch(w) })
+	}
 	v.wg.Go(func() { v.every(sweepEvery, func() { v.streams.sweep(v.now()) }) })
 	v.wg.Go(func() { v.every(sweepEvery, v.recheck) })
 	v.wg.Go(func() {
@@ -65,7 +75,7 @@ func (v *Verifier) Close() error {
 	defer cancel()
 	err := v.flush(ctx, v.now(), true)
 	v.reportFlush(err)
-	return err
+	return errors.Join(err, v.leave(ctx))
 }
 
 // follow polls the store for changes until Close.
@@ -78,6 +88,7 @@ func (v *Verifier) follow() {
 		case <-v.ctx.Done():
 			return
 		case <-timer.C:
+		case <-v.woken:
 		}
 		err := v.poll(v.ctx)
 		if v.ctx.Err() != nil {

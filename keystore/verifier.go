@@ -33,6 +33,7 @@ type Verifier struct {
 	pool     hashPool
 	streams  streams
 	uses     uses
+	nodes    nodes
 
 	loads    singleflight.Group
 	loadSem  chan struct{}
@@ -52,6 +53,10 @@ type Verifier struct {
 	// whether there is one; used by the feed alone.
 	seq      int64
 	seqKnown bool
+	history  string        // of the store's changes, where it tells; of the feed alone
+	applied  atomic.Int64  // seq, for others to read
+	woken    chan struct{} // holds one value when the store said that it changed
+	rereads  rereads
 	onLag    atomic.Pointer[func(time.Duration)]
 
 	hashOK, hashWrong, hashOverloaded atomic.Uint64
@@ -149,8 +154,14 @@ type Options struct {
 	// Queue is how many more may wait. Default: 64.
 	Queue int
 	// Poll is the interval at which the store is asked for changes, and so the
-	// greatest part of the time a change needs to arrive. Default: 200ms.
+	// greatest part of the time a change needs to arrive. Default: 200ms, and
+	// 400ms for a store that is a [Waker].
 	Poll time.Duration
+	// PollTimeout is how long one answer to that may take. A slow store still
+	// keeps memory fresh, if it answers at all. Default: 2s.
+	PollTimeout time.Duration
+	// NodeID and NodeName are told to a [NodeStore]. Default: nothing is told.
+	NodeID, NodeName string
 	// FlushEvery is the interval at which last uses are written. Default: 15s.
 	FlushEvery time.Duration
 	// Now is the clock of background work. Default: time.Now.
@@ -201,6 +212,8 @@ func NewVerifier(o Options) (*Verifier, error) {
 	v.uses.limit = 2 * o.Records
 	v.streams.init()
 	v.table.precious = v.precious
+	v.woken = make(chan struct{}, 1)
+	v.initNodes()
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	return v, nil
 }
@@ -228,7 +241,13 @@ func (o Options) withDefaults() Options {
 		o.Queue = 64
 	}
 	if o.Poll <= 0 {
-		o.Poll = 200 * time.Millisecond
+		o.Poll = plainPoll
+		if _, ok := o.Store.(Waker); ok {
+			o.Poll = wakePoll
+		}
+	}
+	if o.PollTimeout <= 0 {
+		o.PollTimeout = feedTimeout
 	}
 	if o.FlushEvery <= 0 {
 		o.FlushEvery = 15 * time.Second
@@ -264,6 +283,12 @@ func (v *Verifier) Verify(ctx context.Context, now time.Time, formats []Format, 
 	}
 	a := attempt{ctx: ctx, now: now, credential: credential, digest: d, guard: g}
 	out, i := v.attempt(&a, e)
+	if out == WrongSecret {
+		if newer := v.reread(ctx, e, now); newer != nil {
+			e = newer
+			out, i = v.attempt(&a, e)
+		}
+	}
 	if out == Valid {
 		a.refund()
 		return e.judge(i, now)

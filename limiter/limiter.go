@@ -38,6 +38,8 @@ type Hold struct {
 type Request struct {
 	Demands []Demand
 	Holds   []Hold
+	// OnFailure says what becomes of the request while shared counters are away.
+	OnFailure OnFailure
 }
 
 // State is what the caller is told about one bucket after the decision.

@@ -40,10 +40,10 @@
 // # What a value is compared with
 //
 // Texts are compared exactly. A rule of the form "require" does not apply where
-// the field is absent or null, or where one of the objects around it is; any
-// other thing that is not text in that place (a number, true, an array, an
-// object), and anything but an object around it, is field_invalid (422): a
-// lenient backend might make a command of it. A backend that trims or lowers
+// the field is absent or null, or where what should be an object around it is
+// none (PHP sends an empty object as []). Any other thing that is not text in the
+// field's own place (a number, true, an array, an object) is field_invalid (422):
+// a lenient backend might make a command of it. A backend that trims or lowers
 // what it reads needs a "oneof" line, which closes the set.
 //
 // # Saying what would have helped

@@ -232,6 +232,9 @@ func (s *Set) Evaluate(raw []byte) (Match, *refusal.Refusal) {
 // wrong lists the fields that the rules do not allow as they are.
 func (s *Set) wrong(w *walker) (wrong []refusal.FieldError) {
 	for _, n := range w.notObjects {
+		if !s.closedBelow(n.path) {
+			continue // the field is not there, so what it would require is not either
+		}
 		wrong = append(wrong, refusal.FieldError{Field: n.path, Messages: []string{n.name + " must be an object"}})
 	}
 	for i := range s.fields {
@@ -244,6 +247,14 @@ func (s *Set) wrong(w *walker) (wrong []refusal.FieldError) {
 		}
 	}
 	return wrong
+}
+
+// closedBelow reports whether a field inside the object at path must have one of
+// a closed set of values.
+func (s *Set) closedBelow(path string) bool {
+	return slices.ContainsFunc(s.fields, func(f field) bool {
+		return f.oneOf != nil && strings.HasPrefix(f.path, path+".")
+	})
 }
 
 // judge returns what is wrong with a field's value; empty: nothing.

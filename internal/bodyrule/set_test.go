@@ -107,9 +107,14 @@ func TestAFieldThatIsNotTextNeverSlipsPastARule(t *testing.T) {
 		}
 	}
 	s := compile(t, "data.command exec require workers:admin 2fa")
-	for _, v := range []string{"5", `"exec"`, "true", `[{"command":"exec"}]`} {
-		if got, want := verdict(s, `{"data":`+v+`}`), "field_invalid; data: data must be an object"; got != want {
-			t.Errorf("data is %s: %s, want %s", v, got, want)
+	closed := compile(t, "data.command oneof exec")
+	for _, v := range []string{"5", `"exec"`, "true", "[]", `[{"command":"exec"}]`} {
+		body := `{"data":` + v + `}`
+		if got := verdict(s, body); got != "[]" {
+			t.Errorf("%s: %s: where there is no object there is no field", body, got)
+		}
+		if got, want := verdict(closed, body), "field_invalid; data: data must be an object"; got != want {
+			t.Errorf("%s: %s, want %s", body, got, want)
 		}
 	}
 }

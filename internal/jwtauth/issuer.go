@@ -189,7 +189,7 @@ func (i *Issuer) readFiles() ([]*verifyKey, []SourceStatus, error) {
 		}
 		for _, k := range found {
 			if !slices.ContainsFunc(i.algs, func(a *algorithm) bool { return a.family == k.family }) {
-				return fmt.Errorf("%s %s: a key is of a kind that none of the allowed algorithms uses", option, file)
+				return fmt.Errorf("%s %s: a key is of a kind that none of the allowed algorithms uses; take it out, or name its algorithm in algorithms", option, file)
 			}
 		}
 		keys = append(keys, found...)

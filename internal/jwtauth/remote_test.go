@@ -74,7 +74,7 @@ func TestIssuerDownAtStartGives503UntilItIsUp(t *testing.T) {
 	if _, d := s.Verify(context.Background(), clock.Now(), es.token(good(nil)), nil); d == nil || d.Count {
 		t.Errorf("an unavailable issuer counts as the caller's failure: %v", d)
 	}
-	if st := i.Status(clock.Now()); st.Usable || st.Sources[0].Usable || st.Sources[0].LastError == "" || st.Sources[0].Failures < 7 {
+	if st := i.Status(clock.Now()); st.Usable || st.Reachable || st.Sources[0].Usable || st.Sources[0].LastError == "" || st.Sources[0].Failures < 7 {
 		t.Errorf("status %+v", st)
 	}
 	clock.planned(t)
@@ -84,7 +84,7 @@ func TestIssuerDownAtStartGives503UntilItIsUp(t *testing.T) {
 	if got := verdict(s, clock, es.token(good(nil))); got != "" {
 		t.Errorf("once up: %q", got)
 	}
-	if st := i.Status(clock.Now()); !st.Usable || st.Sources[0].Keys != 1 || st.Sources[0].LastError != "" || st.Sources[0].Source != srv.URL+"/jwks" {
+	if st := i.Status(clock.Now()); !st.Usable || !st.Reachable || st.Sources[0].Keys != 1 || st.Sources[0].LastError != "" || st.Sources[0].Source != srv.URL+"/jwks" {
 		t.Errorf("status %+v", st)
 	}
 	if text := log.String(); strings.Contains(text, "hidden-query") || strings.Count(text, "level=WARN") != 1 || !strings.Contains(text, "status 502") {
@@ -156,7 +156,7 @@ func TestKeysAreKeptThroughAnOutageForADay(t *testing.T) {
 	if got := verdict(s, clock, withKid(otherES256(), "new").token(good(map[string]any{"exp": t0.Add(72 * time.Hour).Unix()}))); got != IssuerUnavailable {
 		t.Errorf("in the outage, a new kid: %q", got)
 	}
-	if st := i.Status(clock.Now()); !st.Usable || st.Sources[0].LastError == "" {
+	if st := i.Status(clock.Now()); !st.Usable || st.Reachable || st.Sources[0].LastError == "" {
 		t.Errorf("status %+v", st)
 	}
 	clock.advance(time.Second)

@@ -6,8 +6,11 @@ import "time"
 type Status struct {
 	Issuer string
 	// Usable is set while every source of keys has some that may be relied on.
-	Usable  bool
-	Sources []SourceStatus
+	Usable bool
+	// Reachable is set while every source gave keys when it was last asked.
+	// Through an outage an issuer is usable, but not reachable.
+	Reachable bool
+	Sources   []SourceStatus
 }
 
 // SourceStatus is the state of one place of keys.
@@ -34,9 +37,11 @@ func (i *Issuer) Status(now time.Time) Status {
 	i.mu.Lock()
 	s := Status{Issuer: i.name, Usable: true, Sources: append([]SourceStatus(nil), i.sources...)}
 	i.mu.Unlock()
+	s.Reachable = true
 	for _, r := range i.remotes {
 		src := r.snapshot(now)
 		s.Usable = s.Usable && src.Usable
+		s.Reachable = s.Reachable && src.Usable && src.LastError == ""
 		s.Sources = append(s.Sources, src)
 	}
 	return s

@@ -28,6 +28,18 @@ type dialect struct {
 	busy func(err error) bool
 	// duplicate reports a violated primary key or unique index.
 	duplicate func(err error) bool
+	// raise adds its argument to the change number and returns the new one; it
+	// tells other processes where the database can.
+	raise string
+	// lockKey keeps others from changing the row of a key until the transaction
+	// ends: last uses are stored without raising the change number. Empty: the
+	// transaction itself does.
+	lockKey string
+	// clock is an expression for the database's time, in microseconds.
+	clock string
+	// lost reports a connection that ended under a statement; what only reads
+	// may then be asked again on another one. nil: there is no connection.
+	lost func(err error) bool
 	// explain turns a driver's error into one that says what to do. It wraps
 	// err, or returns it as it is.
 	explain func(err error) error

@@ -32,7 +32,7 @@ func (s *Store) SwapDoc(ctx context.Context, kind, name, old string, next *keyst
 	if next != nil && next.Version == "" {
 		return false, errors.New("store " + kind + ": the version is empty")
 	}
-	err = s.write(ctx, "store "+kind, func(tx *sql.Tx) error {
+	err = s.writeOn(ctx, s.small, "store "+kind, func(tx *sql.Tx) error {
 		var res sql.Result
 		var err error
 		switch {

@@ -47,6 +47,13 @@ func loadMigrations(fsys fs.FS) ([]migration, error) {
 	return list, nil
 }
 
+// Schema is the version that a store's schema had when it was opened, and the
+// one that it was brought to. From 0: it was made.
+type Schema struct{ From, To int }
+
+// Schema returns what opening the store did to its schema.
+func (s *Store) Schema() Schema { return s.schema }
+
 // migrate brings the schema to the newest version, in one transaction: of two
 // processes that start at once one does the work and the other finds it done,
 // and a process that dies on the way leaves the old schema.
@@ -60,6 +67,7 @@ func (s *Store) migrate(ctx context.Context) error {
 	case err != nil:
 		return err
 	case current == len(list):
+		s.schema = Schema{From: current, To: current}
 		return nil // the usual case takes no lock
 	case current > len(list):
 		return newerError(current, len(list))
@@ -82,6 +90,7 @@ func (s *Store) migrate(ctx context.Context) error {
 		if version > len(list) {
 			return &callerError{newerError(version, len(list))}
 		}
+		s.schema = Schema{From: version, To: len(list)}
 		for _, m := range list[version:] {
 			if _, err := tx.ExecContext(ctx, m.sql); err != nil {
 				return fmt.Errorf("migration %s: %w", m.name, err)

@@ -26,7 +26,9 @@ const (
 func TestMain(m *testing.M) {
 	switch what := os.Getenv(childEnv); what {
 	case "":
-		os.Exit(m.Run())
+		code := m.Run()
+		closeServers()
+		os.Exit(code)
 	case "update", "create", "open":
 		if err := child(what, os.Getenv(childPath)); err != nil {
 			fmt.Fprintln(os.Stderr, err)

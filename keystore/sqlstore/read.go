@@ -31,6 +31,11 @@ const hintsQuery = `SELECT DISTINCT hint FROM keys WHERE hint <> '' AND revoked_
 
 // Get returns the record, a revoked one too, or keystore.ErrNotFound.
 func (s *Store) Get(ctx context.Context, id keystore.ID) (rec *keystore.Record, err error) {
+	leave, err := s.enter(ctx, "read key")
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	err = s.read(ctx, "read key", func() error {
 		rows, err := s.get.QueryContext(ctx, string(id[:]))
 		if err != nil {
@@ -82,6 +87,11 @@ func (s *Store) ByHint(ctx context.Context, hint string) (list []*keystore.Recor
 	if hint == "" {
 		return nil, nil // keys made here have none
 	}
+	leave, err := s.enter(ctx, "read keys by hint")
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	err = s.read(ctx, "read keys by hint", func() (err error) {
 		list, err = s.query(ctx, s.reader, s.dialect.sql(byHintQuery), hint)
 		return err
@@ -125,11 +135,32 @@ func (s *Store) ChangedSince(ctx context.Context, seq int64, limit int) (list []
 	if limit <= 0 || limit > maxChanges {
 		limit = maxChanges
 	}
-	err = s.read(ctx, "read changes", func() (err error) {
-		list, err = s.query(ctx, s.reader, s.dialect.sql(changedQuery), seq, limit)
-		return err
-	})
-	return list, err
+	ask := func(ctx context.Context) (list []*keystore.Record, err error) {
+		err = s.read(ctx, "read changes", func() (err error) {
+			list, err = s.query(ctx, s.feed, s.dialect.sql(changedQuery), seq, limit)
+			return err
+		})
+		return list, err
+	}
+	if s.remote != nil {
+		return hedged(ctx, ask)
+	}
+	return ask(ctx)
+}
+
+// enter waits for a place among the reads of keys. Such a read is what an unknown
+// id costs, so anybody can cause it: the places are fewer than the connections,
+// and what else is read never waits for them.
+func (s *Store) enter(ctx context.Context, what string) (leave func(), err error) {
+	if s.lookups == nil {
+		return func() {}, nil
+	}
+	select {
+	case s.lookups <- struct{}{}:
+		return func() { <-s.lookups }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: %w", what, ctx.Err())
+	}
 }
 
 // listQuery lists under conditions, newest first; its last argument is the

@@ -93,7 +93,7 @@ func openSQLite(ctx context.Context, path string, opts Options) (*Store, error) 
 		return nil, errors.Join(err, writer.Close())
 	}
 	s := &Store{
-		dialect: sqliteDialect(path), writer: writer, reader: reader, maxWait: opts.MaxWait,
+		dialect: sqliteDialect(path), writer: writer, reader: reader, feed: reader, small: writer, maxWait: opts.MaxWait,
 		check: func() error { return sameFile(path, opened) },
 	}
 	if err := s.prepareSQLite(ctx, opts.Create); err != nil {
@@ -215,6 +215,8 @@ func sqliteDialect(path string) *dialect {
 		name:       "sqlite",
 		migrations: migrations,
 		hasSchema:  `SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'hivegate_schema'`,
+		raise:      `UPDATE counter SET seq = seq + ? WHERE "only" = 1 RETURNING seq`,
+		clock:      `CAST(unixepoch('subsec') * 1000000 AS INTEGER)`,
 		contains:   func(column string) string { return `instr(` + column + `, ?) > 0` },
 		busy: func(err error) bool {
 			code := sqliteCode(err) & 0xff

@@ -22,7 +22,17 @@ type Store struct {
 	maxWait time.Duration // for a database that others keep busy
 	check   func() error  // part of Ping; may be nil
 
+	// feed and small are connections of their own for the change numbers, and
+	// for documents and heartbeats, so that neither waits behind look-ups and
+	// imports. In SQLite they are reader and writer.
+	feed, small *sql.DB
+
 	get *sql.Stmt // the one query that requests wait for
+	// lookups bounds the reads of keys at once below the number of connections;
+	// nil: no bound.
+	lookups chan struct{}
+	remote  *remote // nil: the database is in this process
+	schema  Schema
 
 	closeOnce sync.Once
 	closeErr  error
@@ -32,10 +42,13 @@ var _ keystore.Store = (*Store)(nil)
 
 const dataKeyName = "data_key"
 
+// "only" is a word of SQL in PostgreSQL.
+const seqQuery = `SELECT seq FROM counter WHERE "only" = 1`
+
 // Seq returns the current change number: one row by its primary key.
 func (s *Store) Seq(ctx context.Context) (seq int64, err error) {
 	err = s.read(ctx, "read the change number", func() error {
-		return s.reader.QueryRowContext(ctx, `SELECT seq FROM counter WHERE only = 1`).Scan(&seq)
+		return s.feed.QueryRowContext(ctx, seqQuery).Scan(&seq)
 	})
 	return seq, err
 }
@@ -85,6 +98,9 @@ func (s *Store) Ping(ctx context.Context) error {
 			return err
 		}
 	}
+	if s.remote != nil {
+		return s.pingShared(ctx)
+	}
 	_, err := s.Seq(ctx)
 	return err
 }
@@ -98,7 +114,14 @@ func (s *Store) Close() error {
 		}
 		// Readers first: the writer's connection, which may write, is the one
 		// that folds the write-ahead log into the file and removes it.
-		errs = append(errs, s.reader.Close(), s.writer.Close())
+		errs = append(errs, s.reader.Close())
+		if s.feed != s.reader {
+			errs = append(errs, s.feed.Close())
+		}
+		if s.small != s.writer {
+			errs = append(errs, s.small.Close())
+		}
+		errs = append(errs, s.writer.Close())
 		if err := errors.Join(errs...); err != nil {
 			s.closeErr = fmt.Errorf("close keystore: %w", err)
 		}
@@ -125,8 +148,7 @@ func (s *Store) dataKey(ctx context.Context, db rower) ([]byte, error) {
 // first in every writing transaction and serializes them (see the package's
 // documentation).
 func (s *Store) nextSeq(ctx context.Context, tx *sql.Tx, n int) (seq int64, err error) {
-	err = tx.QueryRowContext(ctx, s.dialect.sql(
-		`UPDATE counter SET seq = seq + ? WHERE only = 1 RETURNING seq`), n).Scan(&seq)
+	err = tx.QueryRowContext(ctx, s.dialect.sql(s.dialect.raise), n).Scan(&seq)
 	return seq, err
 }
 
@@ -139,8 +161,12 @@ func (e *callerError) Error() string { return e.err.Error() }
 // write runs fn in a writing transaction, again while the database is busy. fn
 // may therefore run more than once; only its last run counts.
 func (s *Store) write(ctx context.Context, what string, fn func(tx *sql.Tx) error) error {
+	return s.writeOn(ctx, s.writer, what, fn)
+}
+
+func (s *Store) writeOn(ctx context.Context, db *sql.DB, what string, fn func(tx *sql.Tx) error) error {
 	return s.retry(ctx, what, func() error {
-		tx, err := s.writer.BeginTx(ctx, nil)
+		tx, err := db.BeginTx(ctx, nil)
 		if err != nil {
 			return err
 		}
@@ -152,10 +178,24 @@ func (s *Store) write(ctx context.Context, what string, fn func(tx *sql.Tx) erro
 	})
 }
 
-// read runs fn, again while the database is busy.
+// read runs fn, again while the database is busy, and on other connections
+// where one has ended: after a restart of the database all that wait in the
+// pool are dead.
 func (s *Store) read(ctx context.Context, what string, fn func() error) error {
-	return s.retry(ctx, what, fn)
+	return s.retry(ctx, what, func() error {
+		err := fn()
+		for range lostTries {
+			if err == nil || s.dialect.lost == nil || !s.dialect.lost(err) || ctx.Err() != nil {
+				break
+			}
+			err = fn()
+		}
+		return err
+	})
 }
+
+// lostTries is how often a read whose connection ended is asked again.
+const lostTries = 3
 
 func (s *Store) retry(ctx context.Context, what string, fn func() error) error {
 	started := time.Now()

@@ -1,10 +1,12 @@
 package sqlstore
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hivegate/hivegate/keystore"
 )
@@ -62,6 +64,11 @@ func (s *Store) Update(ctx context.Context, by keystore.Change, id keystore.ID, 
 		if err != nil {
 			return err
 		}
+		if s.dialect.lockKey != "" {
+			if _, err := tx.ExecContext(ctx, s.dialect.sql(s.dialect.lockKey), string(id[:])); err != nil {
+				return err
+			}
+		}
 		rows, err := tx.QueryContext(ctx, s.dialect.sql(getQuery), string(id[:]))
 		if err != nil {
 			return err
@@ -107,6 +114,9 @@ func (s *Store) Touch(ctx context.Context, uses []keystore.Use) error {
 	if len(uses) == 0 {
 		return nil
 	}
+	// In one order: of two processes that store the uses of the same keys, each
+	// would else wait for a row that the other holds.
+	uses = slices.SortedFunc(slices.Values(uses), func(a, b keystore.Use) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return s.write(ctx, "store last uses", func(tx *sql.Tx) error {
 		key, err := tx.PrepareContext(ctx, s.dialect.sql(
 			`UPDATE keys SET last_used_at = ?, last_addr = ?, last_route = ?

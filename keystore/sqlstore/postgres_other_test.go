@@ -1,0 +1,5 @@
+//go:build !unix
+
+package sqlstore_test
+
+func closeServers() {}
