@@ -80,7 +80,7 @@ type keyBackend struct {
 	spec keyBackendSpec
 
 	lag     prometheus.Histogram
-	opening sync.Mutex // held while the store is being opened
+	opening opening
 	ready   atomic.Pointer[openedKeys]
 }
 
@@ -95,8 +95,10 @@ type keyBackendSpec struct {
 	keyFile      string
 	master       []string
 	maxStaleness time.Duration
+	pollTimeout  time.Duration
 	records      int
 	verified     int64
+	remote       bool // it may be away, and come back
 }
 
 type openedKeys struct {
@@ -106,45 +108,19 @@ type openedKeys struct {
 	vault    *vault // nil: there is no master key
 }
 
-// opened returns the open keystore, opening it on first use. A failure is not
-// remembered: the next call tries again.
-func (b *keyBackend) opened(ctx context.Context) (*openedKeys, error) {
-	if o := b.ready.Load(); o != nil {
-		return o, nil
-	}
-	b.opening.Lock()
-	defer b.opening.Unlock()
-	if o := b.ready.Load(); o != nil {
-		return o, nil
-	}
-	store, crypto, vault, err := b.spec.openStore(ctx, true)
-	if err != nil {
-		return nil, err
-	}
-	verifier, err := keystore.NewVerifier(keystore.Options{
-		Store: store, Crypto: crypto,
-		Records: b.spec.records, Verified: b.spec.verified,
-		MaxStaleness: b.spec.maxStaleness,
-		Log:          processLogger,
-	})
-	if err == nil {
-		verifier.OnRevocationLag(func(d time.Duration) { b.lag.Observe(d.Seconds()) })
-		// The verifier outlives the request or configuration that opens it.
-		err = verifier.Start(context.WithoutCancel(ctx))
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start the keystore: %w", err), store.Close())
-	}
-	o := &openedKeys{store: store, crypto: crypto, verifier: verifier, vault: vault}
-	b.ready.Store(o)
-	return o, nil
-}
+// keyTimeout is for reading or making the data key.
+const keyTimeout = 10 * time.Second
 
 // openStore opens the store, its data key and what the master key seals.
 func (s *keyBackendSpec) openStore(ctx context.Context, create bool) (keystore.Store, *keystore.Crypto, *vault, error) {
 	store, err := s.open(ctx, create)
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("open keystore %s: %w", s.location, err)
+		return nil, nil, nil, err // it names the store
+	}
+	if s.remote { // a connection that hangs must not hang this for ever
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, keyTimeout)
+		defer cancel()
 	}
 	fail := func(err error) (keystore.Store, *keystore.Crypto, *vault, error) {
 		return nil, nil, nil, errors.Join(err, store.Close())
@@ -159,6 +135,9 @@ func (s *keyBackendSpec) openStore(ctx context.Context, create bool) (keystore.S
 	dataKey, err := sealed.LoadDataKey(ctx, store, *ring)
 	if err != nil {
 		return fail(fmt.Errorf("open the data key of %s: %w", s.location, err))
+	}
+	if trail, ok := store.(keystore.AuditTrail); ok {
+		trail.SetAuditKey(dataKey)
 	}
 	v, err := newVault(store, ring, dataKey)
 	if err != nil {
@@ -190,15 +169,6 @@ func (s *keyBackendSpec) ring(ctx context.Context, store keystore.Store) (*seale
 		keys = append(keys, key)
 	}
 	return &sealed.Ring{Primary: keys[0], Old: keys[1:]}, nil
-}
-
-// Destruct closes the backend when the last reference on it is given back.
-func (b *keyBackend) Destruct() error {
-	o := b.ready.Load()
-	if o == nil {
-		return nil
-	}
-	return errors.Join(o.verifier.Close(), o.store.Close())
 }
 
 // limiterBackend is a limiter in the pool.

@@ -335,7 +335,7 @@ var forwardOptions = map[string]option[*Forward]{
 func forwardWord(usage string, field func(*Forward) *string) func(*block, *Forward) error {
 	return func(b *block, f *Forward) error {
 		words := b.words()
-		if len(words) != 1 {
+		if len(words) != 1 || words[0] == "" {
 			return b.usage(usage)
 		}
 		b.places["forward/"+b.name] = b.start

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hivegate/hivegate/internal/bodyrule"
 	"github.com/hivegate/hivegate/internal/keycli"
 	"github.com/hivegate/hivegate/internal/policy"
 	"github.com/hivegate/hivegate/internal/refusal"
@@ -28,6 +29,8 @@ type explanation struct {
 	Verdict  string           `json:"verdict"` // allow or deny
 	Status   int              `json:"status"`
 	Reason   string           `json:"reason"` // empty when allowed
+
+	rules []bodyrule.Rule // what the body may change, for people
 }
 
 // explainedLimit is one limit that the request would meet.
@@ -83,7 +86,7 @@ func runExplain(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	defer cancel()
-	gate, err := cfg.gate(host)
+	gate, err := cfg.gate(host, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
@@ -115,7 +118,7 @@ func explainedKey(cmd *cobra.Command, rt *runtime, keyID string) (_ *keystore.Re
 	}
 	store, err := rt.keys.spec.open(cmd.Context(), false)
 	if err != nil {
-		return nil, fmt.Errorf("open keystore %s: %w", rt.guest.Location(), err)
+		return nil, err // it names the store
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	fmt.Fprintln(cmd.ErrOrStderr(), "keystore: "+rt.guest.Location())
@@ -128,7 +131,8 @@ func explainedKey(cmd *cobra.Command, rt *runtime, keyID string) (_ *keystore.Re
 
 // gate finds the gate of the site that serves host; without one the
 // configuration may have only a single gate.
-func (c *commandConfig) gate(host string) (*Gate, error) {
+func (c *commandConfig) gate(host string, warn io.Writer) (*Gate, error) {
+	host = strings.Trim(host, "[]") // as in a URL
 	var http struct {
 		Servers map[string]struct {
 			Routes json.RawMessage `json:"routes"`
@@ -161,11 +165,14 @@ func (c *commandConfig) gate(host string) (*Gate, error) {
 		return found[0].gate()
 	}
 	if host != "" {
-		return found[0].gate() // the first one is the one that a request meets
+		fmt.Fprintf(warn, "%d gates serve this host; the first is explained, whatever paths it is for\n", len(found))
+		return found[0].gate()
 	}
 	var hosts []string
 	for _, g := range found {
-		hosts = append(hosts, strings.Join(g.hosts, ","))
+		if h := strings.Join(g.hosts, ","); !slices.Contains(hosts, h) {
+			hosts = append(hosts, h)
+		}
 	}
 	return nil, keycli.UsageError(fmt.Sprintf("there are %d gates; name one site with --host (%s)", len(found), strings.Join(hosts, " ")))
 }
@@ -269,6 +276,15 @@ func (g *Gate) explain(method, path string, rec *keystore.Record, now time.Time)
 	if x.route != nil {
 		out.Route = x.route.label
 		out.Requires = requirementWords(&s.match.Route.Require)
+		if x.route.secondFactor {
+			out.Requires = append(out.Requires, "2fa")
+		}
+		if x.route.signed {
+			out.Requires = append(out.Requires, "signed")
+		}
+		if x.route.rules != nil {
+			out.rules = x.route.rules.Rules()
+		}
 	}
 	if ref != nil {
 		return out.deny(g, ref.Reason)
@@ -364,6 +380,9 @@ func (e *explanation) print(w io.Writer) {
 	}
 	if len(e.Limits) == 0 {
 		fmt.Fprintln(w, "limits    -")
+	}
+	for i := range e.rules {
+		fmt.Fprintf(w, "body      json %s\n", e.rules[i])
 	}
 	if e.Verdict == "allow" {
 		fmt.Fprintf(w, "verdict   allow\n")

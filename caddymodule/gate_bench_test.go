@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -48,7 +49,7 @@ func newRig(tb testing.TB, global, directive string, keys ...KeyRequest) *rig {
 	if err := app.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	g, err := cc.gate("")
+	g, err := cc.gate("", io.Discard)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -189,6 +189,8 @@ func validOwnerText(s string) error {
 		return errors.New("the owner is not valid UTF-8")
 	case hasControl(s):
 		return errors.New("the owner holds a control character: leave it out")
+	case s != strings.TrimSpace(s):
+		return errors.New("the owner begins or ends with white space, which headers lose on their way: leave it out")
 	}
 	return nil
 }

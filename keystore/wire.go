@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"strings"
+	"unicode/utf8"
 	"unsafe"
 )
 
@@ -54,9 +55,9 @@ func NewFormat(prefix string, length int) (Format, error) {
 	if prefix == "" {
 		return Format{}, errors.New("the key prefix is empty: give one that tells your keys from other text, such as hive_sk_")
 	}
-	for i := range len(prefix) {
-		if c := prefix[i]; !isBase62[c] && c != '_' && c != '.' && c != '-' {
-			return Format{}, fmt.Errorf("the key prefix %q holds %q: use only the characters A-Z a-z 0-9 _ . -", prefix, rune(c))
+	for _, c := range prefix {
+		if c >= utf8.RuneSelf || !isBase62[c] && c != '_' && c != '.' && c != '-' {
+			return Format{}, fmt.Errorf("the key prefix %q holds %q: use only the characters A-Z a-z 0-9 _ . -", prefix, c)
 		}
 	}
 	if strings.Count(prefix, ".") > 1 {

@@ -36,7 +36,7 @@ func (c *claims) read(root *value) *Denied {
 			}
 			c.iss, c.hasIss = v.text, true
 		case "sub":
-			if v.kind != kindString || v.text != "" && !validText(v.text) {
+			if v.kind != kindString || v.text != "" && (!validText(v.text) || v.text != strings.TrimSpace(v.text)) {
 				return denySubType
 			}
 			c.sub = v.text

@@ -56,7 +56,7 @@ var (
 	denyIssType    = invalid("the token's iss must be a text")
 	denyIss        = invalid("the token's iss is none that is accepted here")
 	denyIssMissing = invalid("the token has no iss")
-	denySubType    = invalid("the token's sub must be a text of at most 1024 bytes without control characters")
+	denySubType    = invalid("the token's sub must be a text of at most 1024 bytes without control characters or outer white space")
 	denyAudType    = invalid("the token's aud must be a text or a list of texts")
 	denyAud        = invalid("the token is meant for another audience (aud)")
 	denyTimeType   = invalid("the token's exp, nbf and iat must be seconds since 1970 as numbers")
@@ -67,7 +67,7 @@ var (
 	denyAAL        = invalid("the token's aal must be a text")
 	denyRole       = invalid("the token's role claim must be a text of at most 1024 bytes without control characters")
 	denyPlan       = invalid("the token's plan claim must be a text of at most 1024 bytes without control characters")
-	denyOwner      = invalid("the token's owner claim must be a text of at most 1024 bytes without control characters that does not begin with owner:, key: or jwt:")
+	denyOwner      = invalid("the token's owner claim must be a text of at most 1024 bytes without control characters or outer white space that does not begin with owner:, key: or jwt:")
 	denyScopes     = invalid("the token's scopes claim must be a text or a list of texts")
 
 	denyUnavailable = &Denied{Reason: IssuerUnavailable, Hint: "the keys of the token's issuer cannot be fetched at the moment; try again"}

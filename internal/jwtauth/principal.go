@@ -215,5 +215,5 @@ func (p *Principal) setScopes(scopes []string) {
 // reservedOwner reports owners that would be taken for another kind of
 // subject.
 func reservedOwner(owner string) bool {
-	return strings.HasPrefix(owner, "owner:") || strings.HasPrefix(owner, "key:") || strings.HasPrefix(owner, "jwt:")
+	return owner != strings.TrimSpace(owner) || strings.HasPrefix(owner, "owner:") || strings.HasPrefix(owner, "key:") || strings.HasPrefix(owner, "jwt:")
 }

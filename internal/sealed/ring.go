@@ -38,9 +38,6 @@ type Ring struct {
 // Seal encrypts secret, at most MaxSecret bytes, under the primary key. The
 // same ad, the identity of what the secret belongs to, must be given to Open.
 func (r Ring) Seal(secret, ad []byte) ([]byte, error) {
-	if isWeak(&r.Primary) {
-		return nil, errors.New("seal secret: there is no master key")
-	}
 	if len(secret) > MaxSecret {
 		return nil, fmt.Errorf("seal secret: %d bytes are more than %d", len(secret), MaxSecret)
 	}
@@ -105,7 +102,7 @@ func (r Ring) open(sealed, ad []byte) (secret []byte, old bool, err error) {
 			key = &r.Old[i]
 		}
 		id := keyID(key)
-		if isWeak(key) || !bytes.Equal(raw[:keyIDLen], id[:]) {
+		if !bytes.Equal(raw[:keyIDLen], id[:]) {
 			continue
 		}
 		known = true
@@ -152,9 +149,9 @@ func bind(id [keyIDLen]byte, ad []byte) []byte {
 	return append(b, ad...)
 }
 
-// isWeak reports whether a key is one byte repeated: an empty or placeholder
-// value, never a random one.
-func isWeak(key *[32]byte) bool {
+// Weak reports whether a key is one byte repeated: a placeholder, never a random
+// key. It works, and whoever reads a configuration should warn of it.
+func Weak(key *[32]byte) bool {
 	for _, c := range key {
 		if c != key[0] {
 			return false
