@@ -88,6 +88,7 @@ func takeScratch() *scratch {
 func (s *scratch) reset() {
 	s.req.Demands = s.req.Demands[:0]
 	s.req.Holds = s.req.Holds[:0]
+	s.req.OnFailure = limiter.FailDefault
 	s.dec = limiter.Decision{States: s.dec.States[:0]}
 }
 
@@ -138,7 +139,7 @@ func (x *exchange) forward(next caddyhttp.Handler) error {
 	x.cancel = cancel
 	x.node.Stream = x
 	x.entry.Join(&x.node)
-	x.entry.Used(x.now, x.addrText(), x.routeLabel(), x.secret)
+	x.used()
 	return next.ServeHTTP(x, x.r.WithContext(ctx))
 }
 
@@ -264,10 +265,25 @@ func (x *exchange) cleanTrailers() {
 
 func (x *exchange) dropTrailers() {
 	for name := range x.r.Trailer {
-		if x.g.c.cleaner.Forbidden(name, false) {
+		if x.g.c.cleaner.Forbidden(name, false) || x.g.c.credentialHeader(name) {
 			delete(x.r.Trailer, name)
 		}
 	}
+}
+
+// credentialHeader reports whether a name is one that credentials are looked for
+// under: behind a body they have no business.
+func (c *compiledGate) credentialHeader(name string) bool {
+	name = http.CanonicalHeaderKey(name)
+	if name == "Authorization" || name == "Cookie" || name == "Proxy-Authorization" {
+		return true
+	}
+	for i := range c.headers {
+		if c.headers[i].name == name {
+			return true
+		}
+	}
+	return false
 }
 
 // trailerBody removes forbidden trailers as soon as the body has ended, which

@@ -36,7 +36,7 @@ func newMetrics(reg *prometheus.Registry, rt *runtime) (*metrics, error) {
 			Name: "hivegate_limited_total", Help: "Requests refused by a limit, by policy.",
 		}, []string{"policy"}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.decision, m.limited, &backendCollector{keys: rt.keys, tokens: rt.tokens}} {
+	for _, c := range []prometheus.Collector{m.requests, m.decision, m.limited, &backendCollector{keys: rt.keys, tokens: rt.tokens, limits: rt.limits}} {
 		if err := reg.Register(c); err != nil {
 			var already prometheus.AlreadyRegisteredError
 			if !errors.As(err, &already) {
@@ -72,12 +72,15 @@ func (m *metrics) passed(x *exchange) {
 }
 
 func (m *metrics) refusedWith(x *exchange, ref *refusal.Refusal) {
-	kind, plan := kindNone, ""
+	// Who is not known is counted under the kind of credential that was sent.
+	kind, plan := kindAnonymous, ""
 	switch {
 	case x.principal != nil:
 		kind, plan = x.principal.kind, x.principal.planName()
-	case x.route != nil && x.scratch.match.Route != nil && x.scratch.match.Route.Require.Public:
-		kind = kindAnonymous
+	case x.kind == refusal.KindAPIKey:
+		kind = kindAPIKey
+	case x.kind == refusal.KindJWT:
+		kind = kindJWT
 	}
 	m.requests.WithLabelValues(string(ref.Reason), kind, plan).Inc()
 	for _, policy := range ref.Policies {

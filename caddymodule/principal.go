@@ -17,7 +17,6 @@ const (
 	kindAPIKey    = "api_key"
 	kindJWT       = "jwt"
 	kindAnonymous = "anonymous"
-	kindNone      = "none" // nobody was recognised: metrics only
 )
 
 // principal is who a credential stands for, compiled against one settings. It
@@ -38,6 +37,7 @@ type principal struct {
 	// The key's own limits; nil and 0 where the plan's hold.
 	requests   *limiter.Limit
 	concurrent []int // by class index
+	uses       scopeUses
 }
 
 // planName is the plan's name for headers, logs and metrics; empty without one.
@@ -79,6 +79,7 @@ func (rt *runtime) compilePrincipal(rec *keystore.Record) *principal {
 	if rec.Limits != nil {
 		rt.compileOwnLimits(p, rec.Limits)
 	}
+	p.uses.init(rt.settings)
 	return p
 }
 

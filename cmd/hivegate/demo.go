@@ -108,11 +108,36 @@ func demoConfig(dir, host, farm, command string) ([]byte, error) {
 	if err := json.Unmarshal(adapted, &cfg); err != nil {
 		return nil, err
 	}
+	// Only this machine reaches the demo.
+	if err := listenOn(cfg, host); err != nil {
+		return nil, err
+	}
 	// The demo leaves nothing behind and disturbs no server that runs here.
 	cfg["admin"] = map[string]any{"disabled": true, "config": map[string]any{"persist": false}}
 	cfg["storage"] = map[string]any{"module": "file_system", "root": filepath.Join(dir, "caddy")}
 	cfg["logging"] = map[string]any{"logs": map[string]any{"default": map[string]any{"level": "WARN"}}}
 	return json.Marshal(cfg)
+}
+
+// listenOn binds the gate to the loopback address where the site is localhost:
+// Caddy takes the host of a site for a name, and listens everywhere.
+func listenOn(cfg map[string]any, host string) error {
+	name, port, err := net.SplitHostPort(host)
+	if err != nil {
+		return err
+	}
+	if name == "localhost" {
+		name = "127.0.0.1"
+	}
+	apps, _ := cfg["apps"].(map[string]any)
+	app, _ := apps["http"].(map[string]any)
+	servers, _ := app["servers"].(map[string]any)
+	for _, srv := range servers {
+		if srv, ok := srv.(map[string]any); ok {
+			srv["listen"] = []string{net.JoinHostPort(name, port)}
+		}
+	}
+	return nil
 }
 
 // freeAddress is the wanted address, or one with a free port on the same host.

@@ -67,7 +67,10 @@ var classes = func() (t [256]byteClass) {
 		switch {
 		case c < 0x20 || c == 0x7f:
 			t[c] = control
-		case c == ' ' || c >= 0x80 || c == '?' || c == '#':
+		case c >= 0x80:
+			// Clients send UTF-8 as it is; it is judged like what is encoded.
+			t[c] = escape
+		case c == ' ' || c == '?' || c == '#':
 			t[c] = raw
 		}
 	}
@@ -128,7 +131,7 @@ func checkEscaped(path string, a PathAllow) error {
 	for left, more := path[1:], true; more; {
 		var text string
 		text, left, more = strings.Cut(left, "/")
-		if !strings.ContainsAny(text, "%;") {
+		if !strings.ContainsFunc(text, func(r rune) bool { return r == '%' || r == ';' || r >= utf8.RuneSelf }) {
 			continue
 		}
 		decoded, ok := unescape(text)

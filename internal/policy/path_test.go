@@ -78,9 +78,13 @@ var ambiguous = map[string]pathError{
 	"/a\tb":                         errControl,
 	"/a\x7f":                        errControl,
 	"/a b":                          errRaw,
-	"/é":                            errRaw,
-	"/．．/a":                         errRaw,
-	"/\xff":                         errRaw,
+	"/\xc3":                         errUTF8,
+	"/a\xff/b":                      errUTF8,
+	"/．．":                           errDot,
+	"/a／b":                          errUnicodeSlash,
+	"/\u0085":                       errControl,
+	"/．．/a":                         errDot,
+	"/\xff":                         errUTF8,
 	"/a?b":                          errRaw,
 	"/a#b":                          errRaw,
 	"/a%EF%BC%8Fb":                  errUnicodeSlash, // fullwidth solidus
@@ -302,4 +306,15 @@ func FuzzCheckPath(f *testing.F) {
 			text = lenient(text)
 		}
 	})
+}
+
+func TestUTF8ThatIsSentAsItIsPassesLikeEncoded(t *testing.T) {
+	for _, path := range []string{"/café", "/農場/1", "/caf%C3%A9/é", "/ﬁ"} {
+		if err := CheckPath(path, PathAllow{}); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		if err := CheckTarget(path+"?q=é", PathAllow{}); err != nil {
+			t.Errorf("%s as a request target: %v", path, err)
+		}
+	}
 }
