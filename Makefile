@@ -4,7 +4,7 @@ BIN      := bin/hivegate
 FUZZTIME ?= 60s
 BENCH    ?= .
 # Longest time for the tests of one package. The slowest is e2e.
-TIMEOUT  ?= 10m
+TIMEOUT  ?= 20m
 
 # The race detector needs cgo, and so a C compiler. `go env CGO_ENABLED` is 1
 # only where one is found (or where it is forced, hence the second look).
@@ -14,12 +14,15 @@ RACE := $(shell if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) e
 LINTER := $(shell command -v golangci-lint 2>/dev/null || { p="$$($(GO) env GOPATH)/bin/golangci-lint"; [ -x "$$p" ] && echo "$$p"; })
 
 .DEFAULT_GOAL := help
-.PHONY: help test vet lint lint-if-installed unit e2e flood reloads build fmt fuzz bench demo xcaddy routes clean
+.PHONY: help test servers vet lint lint-if-installed unit e2e flood reloads faults revocations build fmt fuzz bench demo xcaddy routes clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; do printf '%-8s %s\n' "$$t" "$$d"; done
 
-test: vet lint-if-installed unit e2e ## vet, linter (where installed), all tests, e2e on the built binary
+test: servers vet lint-if-installed unit e2e ## vet, linter (where installed), all tests, e2e on the built binary
+
+servers: ## install what the tests of fleets start: redis-server, PostgreSQL (Debian, Ubuntu, as root)
+	@internal/testservers/install.sh
 
 vet:
 	$(GO) vet ./...
@@ -53,6 +56,12 @@ flood: ## 2,000 bad keys a second for 20 s: p50 and p99 with and without
 
 reloads: ## 60 reloads in 60 seconds under load: nothing lost, nothing left behind
 	HIVEGATE_RELOADS=full $(GO) test -count=1 -v -timeout $(TIMEOUT) -run '^TestSixtyReloads' ./e2e
+
+faults: ## kills, pauses and cuts of gates, databases and networks, for longer: counts of wrong answers
+	HIVEGATE_FAULTS=full HIVEGATE_FLEET=full $(GO) test -count=1 -v -timeout 60m -run '^(TestKeysWhoseAnswerArrivedSurviveSIGKILL|TestFleet)' ./e2e
+
+revocations: ## 1,000 revocations on one node and 200 on a fleet, under load: p50, p99, maximum
+	HIVEGATE_REVOKE=full HIVEGATE_FLEET=full $(GO) test -count=1 -v -timeout $(TIMEOUT) -run '^(TestRevocationToRefusalUnderLoad|TestFleetPostgresARevocationReaches)' ./e2e
 
 build: ## static binary in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/hivegate

@@ -51,7 +51,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	limiterKey, err := poolKey(limiterGuest)
+	limiterKey, err := limiterPoolKey(limiterGuest)
 	if err != nil {
 		return err
 	}
@@ -127,6 +127,9 @@ func (a *App) keystoreSpec(ctx caddy.Context, log *zap.Logger) (*keyBackendSpec,
 			if _, err := sealed.ParseKey(expanded); err != nil {
 				return nil, nil, "", fmt.Errorf("master_key: %w", err)
 			}
+			if key, err := sealed.ParseKey(expanded); err == nil && sealed.Weak(&key) {
+				log.Warn("master_key is one byte repeated, which anybody would guess; make one with 'openssl rand -base64 32'")
+			}
 			if !strings.Contains(text, "{") {
 				log.Warn("master_key stands in clear text in the configuration; use {env.NAME} or {file./path}")
 			}
@@ -142,8 +145,13 @@ func (a *App) keystoreSpec(ctx caddy.Context, log *zap.Logger) (*keyBackendSpec,
 	spec := &keyBackendSpec{
 		open: guest.Opener(), location: guest.Location(), keyFile: guest.KeyFile(), master: master,
 		maxStaleness: guest.MaxStaleness(), records: a.RecordCache, verified: a.VerifiedCache,
+		remote: !guest.MustOpen(),
 	}
-	key, err := poolKey(guest, guest.Location(), master, a.RecordCache, a.VerifiedCache)
+	var secret string
+	if g, ok := guest.(remoteGuest); ok {
+		spec.pollTimeout, secret = g.pollTimeout(), g.poolSecret()
+	}
+	key, err := poolKey(guest, guest.Location(), secret, master, a.RecordCache, a.VerifiedCache)
 	if err != nil {
 		return nil, nil, "", err
 	}
@@ -170,6 +178,9 @@ func (a *App) limiterGuest(ctx caddy.Context) (LimiterGuest, error) {
 func (a *App) Start() error {
 	rt := a.runtime
 	rt.started = true
+	if l, ok := rt.limits.(starter); ok {
+		l.Start() // it connects by itself, and the load does not wait for it
+	}
 	if _, err := rt.keys.opened(context.Background()); err != nil {
 		if rt.guest.MustOpen() {
 			return err

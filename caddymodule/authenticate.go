@@ -78,6 +78,7 @@ func (x *exchange) countFailure(ref *refusal.Refusal) *refusal.Refusal {
 	s := x.scratch
 	s.reset()
 	s.demand(x.rt.authFailures, addressSubject(x.addr), 1)
+	s.req.OnFailure = limiter.FailLocal // failures are never uncounted
 	if err := x.rt.limits.Decide(x.r.Context(), x.now, &s.req, &s.dec); err != nil {
 		ref.Err = errors.Join(ref.Err, err)
 		return ref
@@ -141,7 +142,7 @@ func (a *attempts) Spend(id keystore.ID) bool {
 		demand = [1]limiter.Demand{a.demand(id)}
 		dec    limiter.Decision
 	)
-	err := a.x.rt.limits.Decide(context.WithoutCancel(a.x.r.Context()), a.x.now, &limiter.Request{Demands: demand[:]}, &dec)
+	err := a.x.rt.limits.Decide(context.WithoutCancel(a.x.r.Context()), a.x.now, &limiter.Request{Demands: demand[:], OnFailure: limiter.FailLocal}, &dec)
 	return err == nil && dec.Outcome == limiter.Allowed
 }
 

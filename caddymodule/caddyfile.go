@@ -178,6 +178,9 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 	if err := readBlock(b, "hivegate", globalOptions, nil, app); err != nil {
 		return nil, err
 	}
+	if err := checkKeystore(b, app); err != nil {
+		return nil, err
+	}
 	if _, mistake := compileApp(app); mistake != nil {
 		return nil, b.places.locate(mistake, start)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hivegate/hivegate/internal/bodyrule"
 	"github.com/hivegate/hivegate/internal/policy"
+	"github.com/hivegate/hivegate/limiter"
 )
 
 // gateOptions reads the directive's block, one function per subdirective.
@@ -163,9 +164,9 @@ func readRoutes(b *block, g *Gate) error {
 	return nil
 }
 
-// METHODS PATTERN REQUIREMENT… [class=A,B] [cost=N]
+// METHODS PATTERN REQUIREMENT… [2fa] [signed] [class=A,B] [cost=N] [on_failure=local|deny|allow]
 func readRoute(b *block) (*Route, error) {
-	const usage = "METHODS PATTERN REQUIREMENT… [class=A,B] [cost=N]"
+	const usage = "METHODS PATTERN REQUIREMENT… [2fa] [signed] [class=A,B] [cost=N] [on_failure=local|deny|allow]"
 	words := append([]string{b.Val()}, b.words()...)
 	if len(words) < 3 {
 		return nil, b.usage(usage)
@@ -228,7 +229,11 @@ func readRouteOption(b *block, r *Route, key, value string) error {
 		r.SecondFactor, r.Signed = r.SecondFactor || key == "2fa", r.Signed || key == "signed"
 		return nil
 	case "on_failure":
-		return errAtf(b.start, "route: '%s' is not supported yet", key)
+		if how, err := limiter.ParseOnFailure(value); err != nil || how == limiter.FailDefault {
+			return errAtf(b.start, "route: on_failure=%s: write local, deny or allow", value)
+		}
+		r.OnFailure = value
+		return nil
 	}
 	return errAtf(b.start, "route: %s", unknownName("option", key, []string{"class", "cost", "2fa", "signed", "on_failure"}))
 }

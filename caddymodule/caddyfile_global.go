@@ -45,49 +45,6 @@ func decodeApp(value any) (*App, error) {
 	return app, nil
 }
 
-// keystore sqlite [PATH]
-func readKeystore(b *block, a *App) error {
-	const usage = "keystore sqlite [PATH]"
-	words := b.words()
-	if len(words) == 0 {
-		return b.usage(usage)
-	}
-	switch words[0] {
-	case "sqlite":
-		if len(words) > 2 {
-			return b.usage(usage)
-		}
-		guest := new(SQLite)
-		if len(words) == 2 {
-			guest.Path = words[1]
-		}
-		a.KeystoreRaw = caddyconfig.JSONModuleObject(guest, "backend", "sqlite", nil)
-		return b.noBlock()
-	case "postgres":
-		return errAtf(b.start, "keystore: 'postgres' is not supported yet (shared keystores are still to come); use 'sqlite'")
-	}
-	return errAtf(b.start, "keystore: %s", unknownName("keystore", words[0], []string{"sqlite"}))
-}
-
-// limiter memory
-func readLimiter(b *block, a *App) error {
-	words := b.words()
-	if len(words) == 0 {
-		return b.usage("limiter memory")
-	}
-	switch words[0] {
-	case "memory":
-		if len(words) > 1 {
-			return b.usage("limiter memory")
-		}
-		a.LimiterRaw = caddyconfig.JSONModuleObject(new(Memory), "backend", "memory", nil)
-		return b.noBlock()
-	case "redis":
-		return errAtf(b.start, "limiter: 'redis' is not supported yet (shared limits are still to come); use 'memory'")
-	}
-	return errAtf(b.start, "limiter: %s", unknownName("limiter", words[0], []string{"memory"}))
-}
-
 // master_key KEY [OLD…] | none
 func readMasterKey(b *block, a *App) error {
 	a.MasterKey = b.words()

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hivegate/hivegate/keystore"
+	"github.com/hivegate/hivegate/limiter"
 )
 
 // backendCollector reports what the pooled backends count. They outlast
@@ -13,6 +14,7 @@ import (
 type backendCollector struct {
 	keys   *keyBackend
 	tokens *tokenBackend // nil: no issuer is configured
+	limits limiter.Limiter
 }
 
 var (
@@ -21,7 +23,7 @@ var (
 	inflightDesc = prometheus.NewDesc("hivegate_hash_inflight",
 		"Password hashes being computed.", nil, nil)
 	cacheDesc = prometheus.NewDesc("hivegate_cache_total",
-		"Look-ups in caches, by cache (records, verified, failures, unknown) and result (hit, miss).", []string{"cache", "result"}, nil)
+		"Look-ups in caches, by cache (records, verified, failures, unknown, tokens) and result (hit, miss).", []string{"cache", "result"}, nil)
 	storeUpDesc = prometheus.NewDesc("hivegate_store_up",
 		"Whether a store could be reached when last asked (1) or not (0), by store.", []string{"store"}, nil)
 )
@@ -52,16 +54,23 @@ func (c *backendCollector) Collect(ch chan<- prometheus.Metric) {
 	count := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
-	gauge(storeUpDesc, 1, "limiter") // counters in this process are always there
+	limits := 1.0 // counters in this process are always there
+	if l, ok := c.limits.(upper); ok && !l.Up() {
+		limits = 0
+	}
+	gauge(storeUpDesc, limits, "limiter")
 	if c.tokens != nil {
 		now := time.Now()
 		for _, i := range c.tokens.set.Issuers() {
 			up := 0.0
-			if i.Status(now).Usable {
+			if i.Status(now).Reachable {
 				up = 1
 			}
 			gauge(storeUpDesc, up, "issuer:"+i.Name())
 		}
+		hits, misses := c.tokens.set.CacheStats()
+		count(cacheDesc, hits, "tokens", "hit")
+		count(cacheDesc, misses, "tokens", "miss")
 	}
 	opened := c.keys.ready.Load()
 	if opened == nil {

@@ -53,7 +53,7 @@ func become(cmd, c *cobra.Command) {
 // commandTree makes the commands anew: a cobra command has one parent only.
 func commandTree() []*cobra.Command {
 	cmds := append(keycli.Commands(openEnv), keycli.SubjectCommands(openEnv)...)
-	cmds = append(cmds, explainCommand(), tokenCommand())
+	cmds = append(cmds, keycli.AuditCommand(openEnv), explainCommand(), tokenCommand(), migrateCommand())
 	for _, c := range cmds {
 		addConfigFlags(c)
 	}
@@ -141,6 +141,7 @@ func openEnv(cmd *cobra.Command, mayCreate bool) (*keycli.Env, error) {
 	env := &keycli.Env{
 		Keeper:  rt.keeper(store, crypto),
 		Presets: rt.presets,
+		Issuers: rt.issuers,
 		Path:    rt.guest.Location(),
 		Close: func() error {
 			err := store.Close()

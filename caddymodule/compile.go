@@ -93,6 +93,7 @@ type settings struct {
 	presets      map[string][]string
 	issuers      []string // names
 	noMaster     bool     // the configuration says master_key none
+	needed       neededScopes
 }
 
 const (

@@ -141,6 +141,10 @@ type Route struct {
 	Classes []string `json:"classes,omitempty"`
 	// How many tokens a request takes. Unit: tokens. Default: `1`.
 	Cost int `json:"cost,omitempty"`
+	// What becomes of requests while shared counters are away: `local` (this node
+	// limits alone), `deny` (503) or `allow`. Without shared counters it means
+	// nothing. Default: what the limiter says.
+	OnFailure string `json:"on_failure,omitempty"`
 	// Ask for a second factor. Default: `false`.
 	SecondFactor bool `json:"second_factor,omitempty"`
 	// Ask for a request signature. Default: `false`.

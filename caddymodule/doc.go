@@ -7,6 +7,7 @@
 //	http.handlers.hivegate       the gate, a middleware in front of reverse_proxy
 //	hivegate.keystores.sqlite    keys in an embedded SQLite database
 //	hivegate.limiters.memory     counters in this process
+//	hivegate.limiters.redis      counters in Redis, shared by a fleet
 //
 // # Life cycle
 //

@@ -19,7 +19,9 @@ import (
 	"github.com/hivegate/hivegate/internal/policy"
 	"github.com/hivegate/hivegate/internal/refusal"
 	"github.com/hivegate/hivegate/internal/signature"
+	"github.com/hivegate/hivegate/internal/totp"
 	"github.com/hivegate/hivegate/keystore"
+	"github.com/hivegate/hivegate/limiter"
 )
 
 func init() { caddy.RegisterModule(new(Gate)) }
@@ -122,6 +124,8 @@ type compiledRoute struct {
 	label   string // "GET,POST /farms/{farmId}": for logs and placeholders
 	classes []*class
 	cost    int
+	// onFailure is for when shared counters are away.
+	onFailure limiter.OnFailure
 
 	protected    bool // any of the following is set
 	secondFactor bool
@@ -130,6 +134,8 @@ type compiledRoute struct {
 	asksSign     bool
 	rules        *bodyrule.Set
 	needs        []*policy.Need // by rule; nil for oneof rules
+	scopes       []uint16       // that the route requires, by number
+	ruleScopes   [][]uint16     // and its rules
 }
 
 // identityNames are the canonical names of the identity headers.
@@ -397,6 +403,18 @@ func compileProtection(g *Gate, s *settings, c *compiledGate) *configError {
 	for i := range c.routes {
 		r := &c.routes[i]
 		path := "routes/" + strconv.Itoa(i)
+		if r.asksCode {
+			if e := c.mustReach(g, totp.Header, r.label); e != nil {
+				return e
+			}
+		}
+		if r.asksSign {
+			for _, name := range []string{c.signature.HeaderName(), signature.TimestampHeader} {
+				if e := c.mustReach(g, name, r.label); e != nil {
+					return e
+				}
+			}
+		}
 		if g.Routes[i].Public && (r.asksCode || r.asksSign) {
 			return mistake(path, "route %s: a public route has no caller whose second factor or signature could be asked for", r.label)
 		}
@@ -405,6 +423,20 @@ func compileProtection(g *Gate, s *settings, c *compiledGate) *configError {
 		}
 	}
 	return nil
+}
+
+// mustReach refuses a configuration that removes a header before a route looks
+// for it: nobody could ever pass.
+func (c *compiledGate) mustReach(g *Gate, header, label string) *configError {
+	if !c.cleaner.Forbidden(header, false) {
+		return nil
+	}
+	for i, name := range g.Strip {
+		if strings.EqualFold(strings.NewReplacer("_", "-", ".", "-").Replace(name), header) {
+			return mistake("strip/"+strconv.Itoa(i), "strip %s: route %s asks for this header, and the gate removes it by itself where it should", name, label)
+		}
+	}
+	return mistake("signature", "route %s asks for the header %s, which is removed from every request: choose another name", label, header)
 }
 
 // compileRules compiles the JSON rules of a route.
@@ -418,6 +450,7 @@ func compileRules(r *Route, path, label string, s *settings, out *compiledRoute)
 	}
 	out.rules = set
 	out.needs = make([]*policy.Need, len(r.JSON))
+	out.ruleScopes = make([][]uint16, len(r.JSON))
 	for i := range r.JSON {
 		rule := &r.JSON[i]
 		at := path + "/json/" + strconv.Itoa(i)
@@ -433,6 +466,7 @@ func compileRules(r *Route, path, label string, s *settings, out *compiledRoute)
 		if out.needs[i], err = s.universe.Need(rule.Require); err != nil {
 			return wrapMistake(at, "route "+label+": json "+rule.Field, err)
 		}
+		out.ruleScopes[i] = s.needed.numbers(s.universe, rule.Require.Scopes)
 	}
 	return nil
 }
@@ -457,7 +491,7 @@ func compileRoute(r *Route, path string, s *settings) (policy.Line, compiledRout
 		return policy.Line{}, compiledRoute{}, err
 	}
 	label := strings.Join(r.Methods, ",") + " " + r.Path
-	out := compiledRoute{label: label, cost: r.Cost}
+	out := compiledRoute{label: label, cost: r.Cost, scopes: s.needed.numbers(s.universe, r.Scopes)}
 	if out.cost == 0 {
 		out.cost = 1
 	}
@@ -471,6 +505,10 @@ func compileRoute(r *Route, path string, s *settings) (policy.Line, compiledRout
 	out.asksCode = r.SecondFactor || out.rules != nil && out.rules.CanAskSecondFactor()
 	out.asksSign = r.Signed || out.rules != nil && out.rules.CanAskSignature()
 	out.protected = out.asksCode || out.asksSign || out.rules != nil
+	var err error
+	if out.onFailure, err = limiter.ParseOnFailure(r.OnFailure); err != nil {
+		return fail(wrapMistake(path, "route "+label, err))
+	}
 	for _, name := range r.Classes {
 		k := s.classByName[name]
 		if k == nil {

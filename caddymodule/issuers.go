@@ -186,7 +186,11 @@ func (a *App) tokens(log *zap.Logger) (_ *tokenBackend, key string, _ error) {
 	if err != nil {
 		return nil, "", err
 	}
-	return b.(*tokenBackend), key, nil
+	backend, ok := b.(*tokenBackend)
+	if !ok {
+		return nil, "", fmt.Errorf("the pool holds %T under %s", b, key)
+	}
+	return backend, key, nil
 }
 
 func newTokenBackend(configs []jwtauth.Config) (*tokenBackend, error) {

@@ -121,7 +121,7 @@ func (out *compiledKeys) compileRoutes(base string, k *KeysAPI, s *settings) *co
 			Require: policy.Requirement{Authenticated: need.Authenticated, Scopes: need.Scopes},
 		})
 		out.routes = append(out.routes, compiledRoute{
-			label: r.Method + " " + base + r.Path, cost: 1,
+			label: r.Method + " " + base + r.Path, cost: 1, scopes: s.needed.numbers(s.universe, need.Scopes),
 			protected: need.SecondFactor, secondFactor: need.SecondFactor, asksCode: need.SecondFactor,
 		})
 	}
@@ -226,7 +226,7 @@ func (x *exchange) serveKeys() error {
 	id, _ := x.scratch.match.Param("id")
 	caller := x.keysCaller()
 	if x.entry != nil {
-		x.entry.Used(x.now, x.addrText(), x.routeLabel(), x.secret)
+		x.used()
 	}
 	x.limitHeaders(nil)
 	started := time.Now()

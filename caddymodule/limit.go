@@ -23,6 +23,9 @@ func (x *exchange) limit() *refusal.Refusal {
 	if len(s.req.Demands)+len(s.req.Holds) == 0 {
 		return verdict
 	}
+	if x.route != nil {
+		s.req.OnFailure = x.route.onFailure
+	}
 	if err := x.rt.limits.Decide(x.r.Context(), x.now, &s.req, &s.dec); err != nil {
 		return &refusal.Refusal{Reason: refusal.ReasonLimiterUnavailable, Credential: x.principal != nil, Err: err}
 	}

@@ -69,6 +69,9 @@ func (x *exchange) bodyRules(route *compiledRoute) (bodyrule.Match, []byte, *ref
 	}
 	for i := range match.Rules() {
 		v := route.needs[i].Check(x.grants(), &x.scratch.match)
+		if x.entry != nil {
+			x.principal.uses.mark(route.ruleScopes[i])
+		}
 		switch v.Kind {
 		case policy.VerdictObject:
 			return match, nil, &refusal.Refusal{Reason: refusal.ReasonObjectForbidden, Required: []string{v.Missing}, Granted: x.heldScopes()}

@@ -20,8 +20,8 @@ import (
 	"github.com/hivegate/hivegate/keystore/sqlstore"
 )
 
-// openSQLite opens a database as a process of its own would.
-func openSQLite(t *testing.T, path string) *sqlstore.Store {
+// openSQLiteFile opens a database as a process of its own would.
+func openSQLiteFile(t *testing.T, path string) *sqlstore.Store {
 	t.Helper()
 	s, err := sqlstore.OpenSQLite(t.Context(), path, sqlstore.Options{Create: true})
 	if err != nil {
@@ -33,14 +33,14 @@ func openSQLite(t *testing.T, path string) *sqlstore.Store {
 
 func TestFactorStoreOnSQLite(t *testing.T) {
 	totptest.Run(t, func(t *testing.T) totp.Store {
-		return factorStore{openSQLite(t, filepath.Join(t.TempDir(), "keys.db"))}
+		return factorStore{openSQLiteFile(t, filepath.Join(t.TempDir(), "keys.db"))}
 	})
 }
 
 func TestFactorStoreOnSQLiteSharedByTwoNodes(t *testing.T) {
 	totptest.RunShared(t, func(t *testing.T) (a, b totp.Store) {
 		path := filepath.Join(t.TempDir(), "keys.db")
-		return factorStore{openSQLite(t, path)}, factorStore{openSQLite(t, path)}
+		return factorStore{openSQLiteFile(t, path)}, factorStore{openSQLiteFile(t, path)}
 	})
 }
 
@@ -70,7 +70,7 @@ func openVault(t *testing.T, store *sqlstore.Store, keys ...[32]byte) *vault {
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func TestWithoutAMasterKeyThereIsNoVault(t *testing.T) {
-	v, err := newVault(openSQLite(t, filepath.Join(t.TempDir(), "keys.db")), nil, nil)
+	v, err := newVault(openSQLiteFile(t, filepath.Join(t.TempDir(), "keys.db")), nil, nil)
 	if v != nil || err != nil {
 		t.Errorf("newVault: %v, %v", v, err)
 	}
@@ -78,7 +78,7 @@ func TestWithoutAMasterKeyThereIsNoVault(t *testing.T) {
 
 func TestASigningSecretIsGoodUntilItIsRotated(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.db")
-	a, b := openVault(t, openSQLite(t, path), masterKey(1)), openVault(t, openSQLite(t, path), masterKey(1))
+	a, b := openVault(t, openSQLiteFile(t, path), masterKey(1)), openVault(t, openSQLiteFile(t, path), masterKey(1))
 	if _, err := a.signing.Secret(t.Context(), "owner:acme"); !errors.Is(err, keystore.ErrNotFound) {
 		t.Errorf("a secret that was never made: %v", err)
 	}
@@ -116,7 +116,7 @@ func copyDoc(t *testing.T, s *sqlstore.Store, kind, from, to string) {
 }
 
 func TestASealedSecretThatIsCopiedToAnotherRecordDoesNotOpen(t *testing.T) {
-	s := openSQLite(t, filepath.Join(t.TempDir(), "keys.db"))
+	s := openSQLiteFile(t, filepath.Join(t.TempDir(), "keys.db"))
 	v := openVault(t, s, masterKey(1))
 	if _, err := v.signing.Rotate(t.Context(), "owner:mallory", noon); err != nil {
 		t.Fatal(err)
@@ -178,7 +178,7 @@ func confirmed(t *testing.T, v *vault, subject string) *totp.Enrolment {
 func TestResealLetsTheOldMasterKeyGo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.db")
 	oldKey, newKey := masterKey(1), masterKey(100)
-	s := openSQLite(t, path)
+	s := openSQLiteFile(t, path)
 	before := openVault(t, s, oldKey)
 	factors := map[string]*totp.Enrolment{}
 	secrets := map[string]string{}
@@ -196,7 +196,7 @@ func TestResealLetsTheOldMasterKeyGo(t *testing.T) {
 		}
 		secrets[subject] = secret
 	}
-	both := openVault(t, openSQLite(t, path), newKey, oldKey)
+	both := openVault(t, openSQLiteFile(t, path), newKey, oldKey)
 	done, err := both.reseal(t.Context(), s)
 	if want := (keycli.Resealed{DataKey: true, Factors: 120, Signing: 120}); err != nil || done != want {
 		t.Fatalf("reseal: %+v, %v, want %+v", done, err, want)
@@ -204,7 +204,7 @@ func TestResealLetsTheOldMasterKeyGo(t *testing.T) {
 	if done, err := both.reseal(t.Context(), s); err != nil || done != (keycli.Resealed{}) {
 		t.Errorf("reseal again: %+v, %v", done, err)
 	}
-	after := openVault(t, openSQLite(t, path), newKey)
+	after := openVault(t, openSQLiteFile(t, path), newKey)
 	for subject, secret := range secrets {
 		if got, err := after.signing.Secret(t.Context(), subject); err != nil || got != secret {
 			t.Errorf("the signing secret of %s: %v", subject, err)
@@ -233,7 +233,7 @@ func TestResealLetsTheOldMasterKeyGo(t *testing.T) {
 // A reseal that meets a record which does not open goes on with the others, says
 // which it was, and leaves the data key under the old key: that stays needed.
 func TestResealNamesWhatDoesNotOpenAndGoesOn(t *testing.T) {
-	s := openSQLite(t, filepath.Join(t.TempDir(), "keys.db"))
+	s := openSQLiteFile(t, filepath.Join(t.TempDir(), "keys.db"))
 	oldKey, newKey := masterKey(1), masterKey(100)
 	before := openVault(t, s, oldKey)
 	for _, owner := range []string{"owner:a", "owner:b", "owner:c"} {
@@ -254,7 +254,7 @@ func TestResealNamesWhatDoesNotOpenAndGoesOn(t *testing.T) {
 
 // What a rotation wrote while reseal was at work stays.
 func TestResealDoesNotUndoARotation(t *testing.T) {
-	s := openSQLite(t, filepath.Join(t.TempDir(), "keys.db"))
+	s := openSQLiteFile(t, filepath.Join(t.TempDir(), "keys.db"))
 	before := openVault(t, s, masterKey(1))
 	if _, err := before.signing.Rotate(t.Context(), "owner:a", noon); err != nil {
 		t.Fatal(err)
@@ -288,7 +288,7 @@ func (b beforeSwap) SwapDoc(ctx context.Context, kind, name, old string, next *k
 }
 
 func TestDocumentsHoldNoSecretInTheClear(t *testing.T) {
-	s := openSQLite(t, filepath.Join(t.TempDir(), "keys.db"))
+	s := openSQLiteFile(t, filepath.Join(t.TempDir(), "keys.db"))
 	v := openVault(t, s, masterKey(1))
 	e := confirmed(t, v, "owner:acme")
 	secret, err := v.signing.Rotate(t.Context(), "owner:acme", noon)

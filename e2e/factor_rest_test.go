@@ -219,15 +219,13 @@ func TestFactorsAndSignaturesWithoutAMasterKeyAreALoadError(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			g := prepare(t, config{global: cheap + "master_key none\n", gate: c.gate})
-			for _, command := range []string{"adapt", "validate"} {
-				got := g.hivegate(t, command, "--config", g.caddyfile())
-				switch {
-				case c.wrong == "" && got.code != 0:
-					t.Errorf("%s ended with %d: %s", command, got.code, got.stderr)
-				case c.wrong == "":
-				case got.code != 1 || !strings.Contains(got.stderr, "master_key none") || !strings.Contains(got.stderr, "Caddyfile:"):
-					t.Errorf("%s ended with %d: %s", command, got.code, got.stderr)
-				}
+			got := g.hivegate(t, "validate", "--config", g.caddyfile())
+			switch {
+			case c.wrong == "" && got.code != 0:
+				t.Errorf("validate ended with %d: %s", got.code, got.stderr)
+			case c.wrong == "":
+			case got.code != 1 || !strings.Contains(got.stderr, "master_key none") || !strings.Contains(got.stderr, "Caddyfile:"):
+				t.Errorf("validate ended with %d: %s", got.code, got.stderr)
 			}
 		})
 	}

@@ -339,6 +339,7 @@ func TestFactorRefusalsGiveTheirSlotBackAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_ = resp.Body.Close()
 	if got := resp.Header.Get("X-Hivegate-Reason"); got != "second_factor_required" {
 		t.Errorf("the dawdling request got %d %q", resp.StatusCode, got)
 	}

@@ -392,7 +392,7 @@ func (g *gate) hivegateIn(t testing.TB, stdin string, args ...string) cli {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.CommandContext(ctx, tool, args...)
 	cmd.Dir = g.dir
 	cmd.Env = g.env
 	cmd.Stdin = strings.NewReader(stdin)

@@ -364,7 +364,7 @@ func claimAttacks() []attack {
 		poor("role missing", "role", nil),
 		poor("role in user_metadata alone", "role", asIs(`"anon","user_metadata":{"role":"service_role","scope":"farms:read"}`)),
 		poor("role as ROLE", "role", asIs(`"anon","ROLE":"authenticated"`)),
-		attack{name: "scope of the claim", token: fixed(es.token(claims(map[string]any{"role": nil, "scope": "crews:read farms:read"})))},
+		{name: "scope of the claim", token: fixed(es.token(claims(map[string]any{"role": nil, "scope": "crews:read farms:read"})))},
 		poor("scope split by a no-break space", "role", asIs(`"anon","scope":"x:y`+"\u00a0"+`farms:read"`)),
 		poor("scope split by a tab", "role", asIs(`"anon","scope":"x:y\tfarms:read"`)),
 		poor("scope a wildcard", "role", asIs(`"anon","scope":"* farms:*"`)),
@@ -449,7 +449,7 @@ func (row attack) judge(g *gate) error {
 
 // judgeChallenge compares WWW-Authenticate with RFC 6750, section 3.
 func (row attack) judgeChallenge(got string) error {
-	name, code := "127.0.0.1", ""
+	var code string
 	switch row.reason {
 	case "token_invalid", "token_expired", "api_key_invalid":
 		code = "invalid_token"
@@ -468,7 +468,7 @@ func (row attack) judgeChallenge(got string) error {
 		}
 		return nil
 	}
-	want := fmt.Sprintf(`Bearer realm=%q, error=%q, error_description="`, name, code)
+	want := fmt.Sprintf(`Bearer realm=%q, error=%q, error_description="`, "127.0.0.1", code)
 	if !strings.HasPrefix(got, want) || !strings.Contains(got, row.hint) {
 		return fmt.Errorf("WWW-Authenticate %q, want %s…%s…", got, want, row.hint)
 	}

@@ -57,7 +57,7 @@ func installNPM(t *testing.T) npmProject {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	npm := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1")
 	npm.Dir, npm.Env = p.dir, os.Environ() // the registry may be behind a proxy
@@ -79,7 +79,7 @@ func (p npmProject) run(t *testing.T, script string, arg, out any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", script, string(text))
 	cmd.Dir, cmd.Env = p.dir, p.env

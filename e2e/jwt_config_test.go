@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +23,7 @@ const (
 
 func TestMistakesInIssuersAreFoundAtAdaptWithFileAndLine(t *testing.T) {
 	t.Parallel()
+	g := start(t, config{gate: farmRoutes})
 	right := issuerOf(okIss, okKeys, okAlg)
 	for name, c := range map[string]struct {
 		mistake
@@ -62,29 +65,57 @@ func TestMistakesInIssuersAreFoundAtAdaptWithFileAndLine(t *testing.T) {
 		"no source":                 {mistake{global: right, gate: "credentials {\n\t\t}", at: "credentials"}, "bearer"},
 		"aud without a value":       {mistake{global: issuerOf(okIss, okKeys, okAlg, "aud"), at: "aud"}, "aud VALUE"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			text := c.text()
-			at := strings.Index(text, c.at)
-			if at < 0 {
-				t.Fatalf("%q is not in the Caddyfile", c.at)
-			}
-			g := prepare(t, config{caddyfile: text})
-			out := g.hivegate(t, "adapt", "--config", g.caddyfile())
-			where := fmt.Sprintf("Caddyfile:%d", strings.Count(text[:at], "\n")+1)
-			if out.code == 0 || !strings.Contains(out.stderr, where) || !strings.Contains(out.stderr, c.names) {
-				t.Errorf("exit code %d, want an error at %s that names %q:\n%s", out.code, where, c.names, out.stderr)
-			}
-			if strings.Contains(out.stderr, "p4ssw0rd") {
-				t.Error("a password of the configuration is in the message")
-			}
-		})
+		text := c.text()
+		at := strings.Index(text, c.at)
+		if at < 0 {
+			t.Fatalf("%s: %q is not in the Caddyfile", name, c.at)
+		}
+		said := g.post(t, "/adapt", text)
+		where := fmt.Sprintf("Caddyfile:%d", strings.Count(text[:at], "\n")+1)
+		if !strings.Contains(said, where) || !strings.Contains(said, c.names) {
+			t.Errorf("%s: want an error at %s that names %q:\n%s", name, where, c.names, said)
+		}
+		if strings.Contains(said, "p4ssw0rd") {
+			t.Errorf("%s: a password of the configuration is in the message", name)
+		}
 	}
+	// The command says the same.
+	bad := prepare(t, config{global: issuerOf(okIss, okKeys, "algorithms none"), gate: farmRoutes})
+	if out := bad.hivegate(t, "adapt", "--config", bad.caddyfile()); out.code == 0 || !strings.Contains(out.stderr, "Caddyfile:8") || !strings.Contains(out.stderr, "never allowed") {
+		t.Errorf("adapt: exit code %d\n%s", out.code, out.stderr)
+	}
+}
+
+// post sends a Caddyfile to the admin endpoint and returns what is wrong with
+// it; the test fails when nothing is.
+func (g *gate) post(t testing.TB, path, caddyfile string) string {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPost, "http://"+g.admin+path, strings.NewReader(caddyfile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "text/caddyfile")
+	resp, err := adminClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := read(resp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said struct{ Error string }
+	if err := json.Unmarshal(a.body, &said); a.status == http.StatusOK || err != nil {
+		t.Errorf("%d, want an error for\n%s", a.status, caddyfile)
+	}
+	mustHoldNoSecret(t, "answer of "+path, said.Error)
+	return said.Error
 }
 
 // Placeholders stay as they are until the configuration is loaded; then each
 // must have a value.
 func TestMissingValuesOfIssuersFailValidateAndNameTheOption(t *testing.T) {
 	t.Parallel()
+	g := start(t, config{gate: farmRoutes})
 	for option, lines := range map[string][]string{
 		"iss":         {"iss {env.JWT_E2E_MISSING}/auth/v1", okKeys, okAlg},
 		"jwks":        {okIss, "jwks {env.JWT_E2E_MISSING}/jwks.json", okAlg},
@@ -92,16 +123,17 @@ func TestMissingValuesOfIssuersFailValidateAndNameTheOption(t *testing.T) {
 		"public_key":  {okIss, "public_key {env.JWT_E2E_MISSING}", okAlg},
 		"static_key":  {okIss, okKeys, okAlg, "role_claim role", "role a a:read", "static_key {env.JWT_E2E_MISSING} role a"},
 	} {
-		g := prepare(t, config{global: issuerOf(lines...), gate: farmRoutes})
-		if out := g.hivegate(t, "adapt", "--config", g.caddyfile()); out.code != 0 || !strings.Contains(out.stdout, "{env.JWT_E2E_MISSING}") {
-			t.Errorf("%s: adapt: exit code %d\n%s", option, out.code, out.stderr)
+		said := g.post(t, "/load", g.fill(config{global: issuerOf(lines...), gate: farmRoutes}.render()))
+		if !strings.Contains(said, option) || !strings.Contains(said, "JWT_E2E_MISSING") {
+			t.Errorf("a missing value for %s: %s", option, said)
 		}
-		for _, command := range []string{"validate", "run"} {
-			out := g.hivegate(t, command, "--config", g.caddyfile())
-			if out.code == 0 || !strings.Contains(out.stderr, option) || !strings.Contains(out.stderr, "JWT_E2E_MISSING") {
-				t.Errorf("%s with a missing value for %s: exit code %d\n%s", command, option, out.code, out.stderr)
-			}
-		}
+	}
+	bad := prepare(t, config{global: issuerOf(okIss, "hmac_secret {env.JWT_E2E_MISSING}", "algorithms HS256"), gate: farmRoutes})
+	if out := bad.hivegate(t, "adapt", "--config", bad.caddyfile()); out.code != 0 || !strings.Contains(out.stdout, "{env.JWT_E2E_MISSING}") {
+		t.Errorf("adapt keeps placeholders as they are; exit code %d\n%s", out.code, out.stderr)
+	}
+	if out := bad.hivegate(t, "validate", "--config", bad.caddyfile()); out.code == 0 || !strings.Contains(out.stderr, "hmac_secret") || !strings.Contains(out.stderr, "JWT_E2E_MISSING") {
+		t.Errorf("validate: exit code %d\n%s", out.code, out.stderr)
 	}
 }
 
@@ -121,6 +153,7 @@ func TestValidateFetchesNothingAndRunRefusesUnusableKeys(t *testing.T) {
 	}
 	k := tokenKeys()
 	weak, es := weakKey(t), k["ES256"]
+	running := start(t, config{gate: farmRoutes})
 	private := es.jwk(map[string]any{"d": b64u(make([]byte, 32))})
 	for name, c := range map[string]struct {
 		option, text, names string
@@ -140,22 +173,28 @@ func TestValidateFetchesNothingAndRunRefusesUnusableKeys(t *testing.T) {
 		"a file that is not there":  {"jwks", "", "no such file"},
 		"PEM with something behind": {"public_key", k["RS256"].pemOf() + "secret-looking-text", "follows"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			file := strings.ReplaceAll(name, " ", "-")
-			cfg := config{global: issuerOf(okIss, c.option+" DIR/"+file, "algorithms ES256 RS256"), gate: farmRoutes}
-			if c.text != "" {
-				cfg.files = map[string]string{file: c.text}
+		file := filepath.Join(running.dir, strings.ReplaceAll(name, " ", "-"))
+		if c.text != "" {
+			if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
 			}
-			g := prepare(t, cfg)
-			g.hivegate(t, "validate", "--config", g.caddyfile()).ok(t)
-			out := g.hivegate(t, "run", "--config", g.caddyfile())
-			if out.code == 0 || !strings.Contains(lastError(out.stderr), c.names) || !strings.Contains(lastError(out.stderr), filepath.Join(g.dir, file)) {
-				t.Errorf("run: exit code %d, want an error that names %q and the file:\n%s", out.code, c.names, lastError(out.stderr))
-			}
-			if strings.Contains(out.stderr, "secret-looking-text") {
-				t.Error("the message holds what stands in the file")
-			}
-		})
+		}
+		cfg := config{global: issuerOf(okIss, c.option+" "+file, "algorithms ES256 RS256"), gate: farmRoutes}
+		said := running.post(t, "/load", running.fill(cfg.render()))
+		if !strings.Contains(said, c.names) || !strings.Contains(said, file) {
+			t.Errorf("%s: want an error that names %q and the file:\n%s", name, c.names, said)
+		}
+		if strings.Contains(said, "secret-looking-text") {
+			t.Errorf("%s: the message holds what stands in the file", name)
+		}
+	}
+	running.get(t, "/healthz").passed(t) // the old configuration goes on
+
+	g = prepare(t, config{global: issuerOf(okIss, "public_key DIR/weak.pem", "algorithms RS256"), gate: farmRoutes, files: map[string]string{"weak.pem": string(weakPEM)}})
+	g.hivegate(t, "validate", "--config", g.caddyfile()).ok(t)
+	out := g.hivegate(t, "run", "--config", g.caddyfile())
+	if out.code == 0 || !strings.Contains(out.stderr, "this one has 1024") || !strings.Contains(out.stderr, "weak.pem") {
+		t.Errorf("run: exit code %d\n%s", out.code, out.stderr)
 	}
 }
 

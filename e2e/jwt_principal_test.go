@@ -210,17 +210,14 @@ func TestTokenInspectTellsWhatTheGateThinks(t *testing.T) {
 		stdin string
 		want  []string
 	}{
-		"accepted":             {good, []string{`"alg": "ES256"`, `"sub": "user-9"`, "issuer main: accepts it", "acme", "farms:read", "accepted"}},
-		"with scheme and line": {"Bearer " + good + "\r\n", []string{"issuer main: accepts it"}},
-		"expired":              {k["ES256"].token(with("exp", in(-time.Hour))), []string{"token_expired", "refuses it"}},
-		"another audience":     {k["ES256"].token(with("aud", "x")), []string{"token_invalid", "audience"}},
-		"a wrong signature":    {es256("kid-ES256").token(claims(nil)), []string{"token_invalid", "signature is wrong"}},
-		"of nobody":            {k["ES256"].token(with("iss", "nobody")), []string{"token_invalid", "iss", `"nobody"`}},
-		"of second":            {k["HS256"].token(with("iss", "second")), []string{"issuer second: accepts it"}},
-		"a wrong algorithm":    {k["ES256"].token(with("iss", "second")), []string{"issuer second: refuses it", "algorithm"}},
-		"none":                 {b64u([]byte(`{"alg":"none"}`)) + "." + b64u([]byte(claims(nil))) + ".", []string{`"alg": "none"`, "no signature"}},
-		"no JWT at all":        {"hello", []string{"three parts"}},
-		"control characters":   {k["ES256"].token(with("sub", "\x1b[2Jroot")), []string{`\u001b`, "token_invalid"}},
+		"accepted":           {"Bearer " + good + "\r\n", []string{`"alg": "ES256"`, `"sub": "user-9"`, "issuer main: accepts it", "acme", "farms:read", "accepted"}},
+		"expired":            {k["ES256"].token(with("exp", in(-time.Hour))), []string{"token_expired", "refuses it"}},
+		"a wrong signature":  {es256("kid-ES256").token(claims(nil)), []string{"token_invalid", "signature is wrong"}},
+		"of nobody":          {k["ES256"].token(with("iss", "nobody")), []string{"token_invalid", "iss", `"nobody"`}},
+		"a wrong algorithm":  {k["ES256"].token(with("iss", "second")), []string{"issuer second: refuses it", "algorithm"}},
+		"none":               {b64u([]byte(`{"alg":"none"}`)) + "." + b64u([]byte(claims(nil))) + ".", []string{`"alg": "none"`, "no signature"}},
+		"no JWT at all":      {"hello", []string{"three parts"}},
+		"control characters": {k["ES256"].token(with("sub", "\x1b[2Jroot")), []string{`\u001b`, "token_invalid"}},
 	} {
 		out := inspect(c.stdin)
 		if out.code != 0 {
@@ -255,10 +252,8 @@ func TestTokenInspectTellsWhatTheGateThinks(t *testing.T) {
 		args  []string
 		code  int
 	}{
-		"empty input":      {"", nil, 2},
-		"blank input":      {" \n", nil, 2},
+		"empty input":      {" \n", nil, 2},
 		"a token as word":  {"", []string{"a.b.c"}, 2},
-		"unknown flag":     {good, []string{"--verbose"}, 2},
 		"no configuration": {good, []string{"--config", "/nonexistent/Caddyfile"}, 1},
 	} {
 		if out := inspect(c.stdin, c.args...); out.code != c.code || out.stderr == "" || out.stdout != "" {

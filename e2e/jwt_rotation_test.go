@@ -125,7 +125,11 @@ func TestKeyRotationUnderLoadRefusesNoValidToken(t *testing.T) {
 	close(strangers)
 	wg.Wait()
 
-	if want := int(duration.Seconds()) * perSecond; sent < want*99/100 || int(passed.Load())+len(failures) != sent {
+	want := int(duration.Seconds()) * perSecond * 99 / 100
+	if raceEnabled {
+		want /= 4 // the binary is that much slower with the detector
+	}
+	if sent < want || int(passed.Load())+len(failures) != sent {
 		t.Errorf("%d requests were sent and %d judged, want %d", sent, int(passed.Load())+len(failures), want)
 	}
 	if len(failures) > 0 {

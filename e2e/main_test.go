@@ -9,8 +9,11 @@ import (
 	"time"
 )
 
-// program is the path of the program under test.
-var program string
+// program is the path of the program under test, tool that of the same program
+// for its commands. Where the tests run with the race detector, program has it
+// and tool has not: a command starts, does one thing and ends, and with the
+// detector most of that would be starting.
+var program, tool string
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
@@ -23,23 +26,27 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if program = os.Getenv("HIVEGATE_BIN"); program == "" {
-		program = filepath.Join(dir, "hivegate")
-		args := []string{"build", "-o", program}
-		if raceEnabled {
-			args = append(args, "-race")
-		}
-		cmd := exec.Command("go", append(args, "../cmd/hivegate")...)
-		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-		if err := cmd.Run(); err != nil {
-			fmt.Fprintln(os.Stderr, "build cmd/hivegate:", err)
-			return 1
-		}
-	} else if program, err = filepath.Abs(program); err != nil {
-		fmt.Fprintln(os.Stderr, "HIVEGATE_BIN:", err)
+	if tool = os.Getenv("HIVEGATE_BIN"); tool == "" {
+		tool, err = build(filepath.Join(dir, "hivegate"))
+	} else {
+		tool, err = filepath.Abs(tool)
+	}
+	if program = tool; err == nil && raceEnabled && os.Getenv("HIVEGATE_BIN") == "" {
+		program, err = build(filepath.Join(dir, "hivegate-race"), "-race")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "get the program to test:", err)
 		return 1
 	}
+	defer closeSharedPostgres()
 	return m.Run()
+}
+
+// build builds cmd/hivegate and returns the path that it was given.
+func build(path string, flags ...string) (string, error) {
+	cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), "../cmd/hivegate")...)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	return path, cmd.Run()
 }
 
 // eventually calls ok until it is true, and fails the test when it is not so

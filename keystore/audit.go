@@ -1,8 +1,10 @@
 package keystore
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"time"
 )
 
@@ -60,4 +62,56 @@ func instant(t time.Time) *time.Time {
 	}
 	t = t.UTC()
 	return &t
+}
+
+// AuditEntry is one row of the audit trail.
+type AuditEntry struct {
+	N       int64     `json:"n"` // from 1, without gaps
+	At      time.Time `json:"at"`
+	Action  string    `json:"action"`
+	KeyID   string    `json:"key_id"`
+	Actor   string    `json:"actor"`   // "command", or the id of the principal
+	Address string    `json:"address"` // empty for commands
+	Seq     int64     `json:"seq"`     // change number of the change
+	// Before and After are AuditViews; Before is null for a new key.
+	Before json.RawMessage `json:"before"`
+	After  json.RawMessage `json:"after"`
+	Hash   string          `json:"hash"` // in hex
+}
+
+// AuditReport is what a check of the audit trail found.
+type AuditReport struct {
+	Entries int64  `json:"entries"`
+	Head    string `json:"head"` // hash of the last row, in hex
+	// Keyed: the trail ends under the data key, so that nobody without it can
+	// write one that passes.
+	Keyed bool `json:"keyed"`
+	// Problems are sentences, the first 20; none: the trail is whole.
+	Problems []string `json:"problems"`
+}
+
+// AuditTrail is a Store that keeps an audit trail: every change writes its row
+// in the same transaction. Rows are chained: each hash covers the row and the
+// hash before it, under a key that is made from the data key where there is
+// one.
+//
+// What VerifyAudit finds: rows that were changed, removed, put in or put in
+// another order; a tail that was cut off, since the end of the trail is kept
+// beside it under the same key; and keys whose last change is not in the trail.
+// What it cannot find: a whole database that was put back to an earlier state of
+// itself. For that, compare the head with one that was kept elsewhere: the audit
+// lines of the log have the change numbers.
+type AuditTrail interface {
+	// SetAuditKey is called once, before the first change, with the data key.
+	SetAuditKey(dataKey []byte)
+	// Audit calls fn with the rows since a time, the oldest first. An error of
+	// fn ends it and is returned.
+	Audit(ctx context.Context, since time.Time, fn func(AuditEntry) error) error
+	VerifyAudit(ctx context.Context) (AuditReport, error)
+}
+
+// ScopeUses is a Store that keeps when each scope of a key was last of use.
+type ScopeUses interface {
+	// ScopeUses returns the last use of the scopes of a key that were of use.
+	ScopeUses(ctx context.Context, id ID) (map[string]time.Time, error)
 }

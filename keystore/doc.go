@@ -54,12 +54,14 @@
 //
 // A change made by this process holds at once ([Verifier.Apply]). Changes of
 // others are found by polling the store's change number, every 200 ms by
-// default. A record that is being read from the store while its change arrives
+// default; a store that is a [Waker] wakes the poll, which then runs every 400 ms
+// by itself. What was applied is told to a [NodeStore]. A record that is being read from the store while its change arrives
 // takes the change. Without word from the store for longer than
 // Options.MaxStaleness nothing in memory is trusted: each key is read again, or
 // gets [Unavailable]. When the store is back everything is read again at its
 // next use. A store whose change number went backwards is another one, restored
-// from a copy: all that came from it is dropped.
+// from a copy: all that came from it is dropped; so is what came from another
+// history, where the store tells ([Lineage]).
 //
 // Open requests join their record ([Entry.Join]) and are cut when a change or
 // the clock ends their right; only records that have such requests are looked at

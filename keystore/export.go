@@ -27,7 +27,8 @@ type RecordView struct {
 	LastUsedAt *string `json:"last_used_at"` // null: never
 	// IPAllowlist holds prefixes; null: any address.
 	IPAllowlist []string `json:"ip_allowlist"`
-	// OldSecret is there while the overlap of a rotation lasts.
+	// OldSecret is there where one key is shown (see RecordDetail) while the
+	// overlap of a rotation lasts.
 	OldSecret *OldSecretView `json:"old_secret,omitempty"`
 }
 
@@ -54,12 +55,19 @@ func RecordJSON(rec *Record, now time.Time) RecordView {
 	if view.Permissions == nil {
 		view.Permissions = []string{}
 	}
-	if len(rec.Secrets) > 1 && now.Before(rec.Secrets[1].NotAfter) {
-		old := rec.Secrets[1]
-		view.OldSecret = &OldSecretView{ExpiresAt: timeText(old.NotAfter), LastUsedAt: timeOrNull(old.LastUsedAt)}
-	}
 	for _, prefix := range rec.IPAllowlist {
 		view.IPAllowlist = append(view.IPAllowlist, prefix.String())
+	}
+	return view
+}
+
+// RecordDetail is RecordJSON with the old secret of a rotation, so that a person
+// can see whether it is still in use.
+func RecordDetail(rec *Record, now time.Time) RecordView {
+	view := RecordJSON(rec, now)
+	if len(rec.Secrets) > 1 && now.Before(rec.Secrets[1].NotAfter) && rec.RevokedAt.IsZero() {
+		old := rec.Secrets[1]
+		view.OldSecret = &OldSecretView{ExpiresAt: timeText(old.NotAfter), LastUsedAt: timeOrNull(old.LastUsedAt)}
 	}
 	return view
 }

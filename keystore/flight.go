@@ -183,6 +183,7 @@ func (v *Verifier) lead(a *attempt, e *Entry, s *secretState, i int, f *flight) 
 	s.verified.CompareAndSwap(nil, &d)
 	v.verified.put(verifiedKey{digest: d, id: id, fp: s.fp})
 	v.hashOK.Add(1)
+	v.found(e, i, a.credential)
 	end(signalRight)
 	return Valid
 }

@@ -52,6 +52,7 @@ func (v *Verifier) Start(ctx context.Context) error {
 	}
 	v.wg.Go(func() { v.every(sweepEvery, func() { v.streams.sweep(v.now()) }) })
 	v.wg.Go(func() { v.every(sweepEvery, v.recheck) })
+	v.wg.Go(func() { v.every(backfillEvery, func() { v.storeDigests(v.ctx) }) })
 	v.wg.Go(func() {
 		v.every(v.o.FlushEvery, func() { v.reportFlush(v.flush(v.ctx, v.now(), false)) })
 	})
@@ -75,6 +76,7 @@ func (v *Verifier) Close() error {
 	defer cancel()
 	err := v.flush(ctx, v.now(), true)
 	v.reportFlush(err)
+	v.storeDigests(ctx)
 	return errors.Join(err, v.leave(ctx))
 }
 

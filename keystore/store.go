@@ -114,6 +114,8 @@ type Use struct {
 	At     time.Time
 	Addr   string
 	Route  string
+	// Scopes are the key's scopes that were of use since the write before.
+	Scopes []string
 }
 
 // Change is who changed a key, for the audit trail.

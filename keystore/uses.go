@@ -124,6 +124,15 @@ func (v *Verifier) flush(ctx context.Context, now time.Time, all bool) error {
 	return first
 }
 
+// ScopeUser may be implemented by what is attached to an Entry: it knows which of
+// the key's scopes were of use.
+type ScopeUser interface {
+	// TakeScopes returns the scopes that were of use since it was called before,
+	// as the record writes them. What it returned and could not be written is
+	// noted again at the scope's next use.
+	TakeScopes() []string
+}
+
 // keep puts a record back on the list.
 func (v *Verifier) keep(c *core) {
 	c.dirty.Store(true)
@@ -136,7 +145,7 @@ func (v *Verifier) keep(c *core) {
 // that of the newest version in memory, where a rotation may have moved them.
 func (v *Verifier) gather(c *core, batch []Use) []Use {
 	e := c.entry.Load()
-	newest := e
+	newest, before := e, len(batch)
 	if held := v.table.get(c.id); held != nil {
 		newest = held.entry.Load()
 	}
@@ -149,6 +158,9 @@ func (v *Verifier) gather(c *core, batch []Use) []Use {
 			u.written = at
 			batch = append(batch, Use{ID: c.id, Secret: newest.indexOf(s.fp), At: time.Unix(0, at).UTC(), Addr: addr, Route: route})
 		}
+	}
+	if user, ok := e.Attached().(ScopeUser); ok && len(batch) > before {
+		batch[before].Scopes = user.TakeScopes()
 	}
 	return batch
 }

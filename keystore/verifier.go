@@ -33,6 +33,7 @@ type Verifier struct {
 	pool     hashPool
 	streams  streams
 	uses     uses
+	backfill backfill
 	nodes    nodes
 
 	loads    singleflight.Group

@@ -43,6 +43,23 @@ func (b *bucket) set(at instant, limit *Limit, tokens float64) {
 	b.stay(fullIn(b.lim.TokensAt(at.t), limit.Burst, b.rate))
 }
 
+// Tokens is what the bucket of (l.Policy, subject) holds at now under l. ok: the
+// bucket is there; one that is not is full.
+func (m *Memory) Tokens(now time.Time, l *Limit, subject string) (tokens float64, ok bool) {
+	if l.closed() {
+		return 0, false
+	}
+	at := m.clock(now)
+	s := &m.shards[m.index(subject)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.buckets[bucketKey{l.Policy, subject}]
+	if b == nil {
+		return float64(l.Burst), false
+	}
+	return min(b.lim.TokensAt(m.inside(b, at).t), float64(l.Burst)), true
+}
+
 // Each calls f for every bucket that is not full at now, with the tokens that it
 // holds. No lock is held while f runs; what changes meanwhile may be missed.
 func (m *Memory) Each(now time.Time, f func(l *Limit, subject string, tokens float64)) {

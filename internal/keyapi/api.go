@@ -229,7 +229,7 @@ func (x *call) get() *refusal.Refusal {
 	if !x.c.sees(rec) {
 		return &refusal.Refusal{Reason: refusal.ReasonNotFound}
 	}
-	return x.record(rec)
+	return x.answerJSON(http.StatusOK, keystore.RecordDetail(rec, x.now()))
 }
 
 func (x *call) patchKey() *refusal.Refusal {

@@ -66,6 +66,7 @@ func TestAKeyIsMadeReadChangedRotatedAndRevoked(t *testing.T) {
 	if rotated["id"] != id || rotated["key"] == key || rotated["key"] == nil {
 		t.Error("a rotation keeps the id and gives another key")
 	}
+	rotated = s.do(c, "GET", "/api-keys/"+id, "").want(t, 200, "").json(t)
 	if old, _ := rotated["old_secret"].(map[string]any); old["expires_at"] != "2026-03-02T12:00:00Z" || old["last_used_at"] != nil {
 		t.Errorf("old secret: %v, want 24 hours", old)
 	}

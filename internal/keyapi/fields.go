@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -304,5 +305,9 @@ func slots(name string, raw json.RawMessage) (map[string]int, *refusal.Refusal) 
 // fieldRefusal is a value that the keeper does not take, under the name that the
 // API has for it.
 func fieldRefusal(e *keystore.FieldError) *refusal.Refusal {
-	return wrong(e.Field, e.Msg)
+	return wrong(e.Field, longWord.ReplaceAllString(e.Msg, "…"))
 }
+
+// longWord may be a credential that was pasted into the wrong place: messages
+// quote what was sent, and a secret is not sent back.
+var longWord = regexp.MustCompile(`[0-9A-Za-z_-]{24,}`)

@@ -34,9 +34,9 @@ type claim struct {
 	ID   string    `json:"id"`   // of the key that is made or rotated
 	Body string    `json:"body"` // SHA-256 of the body, in hex
 	At   time.Time `json:"at"`
-	// Secret is the SHA-256 of the hash that a rotation is to replace.
-	Secret string `json:"secret,omitempty"`
-	Done   bool   `json:"done,omitempty"`
+	// Replaces is the SHA-256 of the hash that a rotation is to replace.
+	Replaces string `json:"replaces,omitempty"`
+	Done     bool   `json:"done,omitempty"`
 }
 
 // idempotent runs do, which makes or rotates a key, at most once for one
@@ -99,7 +99,7 @@ func (x *call) claim(docs keystore.DocStore, what, name, body string) (claim, st
 		if !x.c.sees(rec) {
 			return claim{}, "", &refusal.Refusal{Reason: refusal.ReasonNotFound}
 		}
-		fresh.Secret = currentSecret(rec)
+		fresh.Replaces = currentSecret(rec)
 	}
 	for range 8 { // others claim the same name at the same time: one of us wins
 		doc, err := docs.LoadDoc(ctx, idempotencyKind, name)
@@ -153,7 +153,7 @@ func (x *call) again(what string, old, fresh claim) (claim, *refusal.Refusal) {
 	case fresh.At.Sub(old.At) < abandonedAfter:
 		return claim{}, x.conflict(old.ID, "the first request with this Idempotency-Key is still at work; try again in a moment")
 	}
-	old.At, old.Secret = fresh.At, fresh.Secret // its process died before it did anything
+	old.At, old.Replaces = fresh.At, fresh.Replaces // its process died before it did anything
 	return old, nil
 }
 
@@ -170,7 +170,7 @@ func (x *call) happened(what string, old claim) (bool, error) {
 	case err != nil:
 		return false, err
 	}
-	return what == "create" || currentSecret(rec) != old.Secret, nil
+	return what == "create" || currentSecret(rec) != old.Replaces, nil
 }
 
 func (x *call) conflict(id, why string) *refusal.Refusal {

@@ -49,7 +49,7 @@ func showCommand(open Opener) *cobra.Command {
 			return err
 		}
 		if s.asJSON {
-			return s.printJSON(keystore.RecordJSON(rec, s.now))
+			return s.printJSON(keystore.RecordDetail(rec, s.now))
 		}
 		return s.printRecord(rec)
 	})
@@ -62,7 +62,9 @@ func revokeCommand(open Opener) *cobra.Command {
 		Short: "Ends a key for ever",
 		Long: `Ends a key for ever. Revoking it again does nothing.
 
-Gates on this machine refuse the key within a second, and end its open streams.`,
+Gates refuse the key within a second, and end its open streams. With --wait the
+command returns when each has confirmed that; after ten seconds it names those that
+have not, and fails.`,
 	}, func(s *session, id keystore.ID) error {
 		rec, err := s.Keeper.Revoke(s.ctx, by, id)
 		if err != nil {
@@ -71,9 +73,9 @@ Gates on this machine refuse the key within a second, and end its open streams.`
 		if err := s.changed(rec, "is revoked, for ever"); err != nil || !wait {
 			return err
 		}
-		return s.awaitGates()
+		return s.awaitGates(rec.Seq)
 	})
-	cmd.Flags().BoolVar(&wait, "wait", false, "Return when every gate has seen it")
+	cmd.Flags().BoolVar(&wait, "wait", false, "Return when every gate has confirmed")
 	return cmd
 }
 
@@ -227,22 +229,4 @@ func oneKey(open Opener, cmd *cobra.Command, run func(*session, keystore.ID) err
 
 func addJSON(cmd *cobra.Command) {
 	cmd.Flags().Bool("json", false, "Print one JSON object and nothing else")
-}
-
-// seenWithin is how long a gate on this machine may take to see a change in an
-// embedded keystore. Gates look several times a second and confirm nothing, so
-// waiting that long is what certainty costs.
-const seenWithin = time.Second
-
-// awaitGates returns when every gate that shares the embedded keystore has seen
-// the last change.
-func (s *session) awaitGates() error {
-	timer := time.NewTimer(seenWithin)
-	defer timer.Stop()
-	select {
-	case <-s.ctx.Done():
-		return s.ctx.Err()
-	case <-timer.C:
-	}
-	return s.say("Every gate on this machine has seen it.")
 }

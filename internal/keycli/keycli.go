@@ -26,6 +26,8 @@ type Env struct {
 	Keeper *keystore.Keeper
 	// Presets are named sets of scopes for --preset.
 	Presets map[string][]string
+	// Issuers are the names that --issuer may have.
+	Issuers []string
 	// Factors, Signing and Reseal need a master key; nil without one.
 	Factors *totp.Factors
 	Signing SigningSecrets
@@ -86,6 +88,7 @@ change within a second. Only create and import make a keystore that is missing.`
 	for _, c := range []*cobra.Command{
 		createCommand(open), listCommand(open), showCommand(open), revokeCommand(open), disableCommand(open),
 		enableCommand(open), rotateCommand(open), keySigningSecret(open), importCommand(open), exportCommand(open),
+		reportCommand(open),
 	} {
 		c.SilenceUsage = true // an error is one line, not a page
 		c.Args = usageArgs(c.Args)

@@ -55,6 +55,7 @@ func (sh *shell) open(cmd *cobra.Command, mayCreate bool) (*keycli.Env, error) {
 		}
 	}
 	return &keycli.Env{
+		Issuers: []string{"supabase", "main"},
 		Keeper: &keystore.Keeper{
 			Store: store, Crypto: keystore.NewCrypto([]byte(strings.Repeat("k", 32))), Cost: bcrypt.MinCost,
 			Now:           func() time.Time { return sh.clock },

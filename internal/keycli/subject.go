@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/hivegate/hivegate/internal/policy"
 	"github.com/hivegate/hivegate/internal/totp"
 	"github.com/hivegate/hivegate/keystore"
 )
@@ -93,6 +95,13 @@ func (f *subjectFlags) subject(s *session) (subject, shown string, err error) {
 			shown = subject
 		}
 	default:
+		if !slices.Contains(s.Issuers, f.issuer) {
+			near := policy.Nearest(f.issuer, s.Issuers)
+			if near != "" {
+				near = "; did you mean " + near + "?"
+			}
+			return "", "", UsageError(fmt.Sprintf("--issuer: the configuration has no issuer %q%s", f.issuer, near))
+		}
 		subject = "jwt:" + f.issuer + ":" + f.sub
 		shown = subject
 	}

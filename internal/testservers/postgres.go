@@ -133,6 +133,15 @@ func (p *Postgres) SQL(database, statements string) (string, error) {
 	return strings.TrimSpace(out), err
 }
 
+// Script runs a script of psql as the superuser, with variables NAME=VALUE.
+func (p *Postgres) Script(database, script string, variables ...string) (string, error) {
+	args := []string{"-h", "127.0.0.1", "-p", strconv.Itoa(p.Port), "-U", "postgres", "-d", database, "-X", "-q", "-v", "ON_ERROR_STOP=1"}
+	for _, v := range variables {
+		args = append(args, "-v", v)
+	}
+	return p.runIn(script, "psql", append(args, "-f", "-")...)
+}
+
 // Kill ends all its processes as a power cut would.
 func (p *Postgres) Kill() error {
 	err := p.signal(syscall.SIGKILL)
@@ -207,12 +216,17 @@ func (p *Postgres) data() string { return filepath.Join(p.dir, "data") }
 
 // run runs one of PostgreSQL's own programs.
 func (p *Postgres) run(name string, args ...string) (string, error) {
+	return p.runIn("", name, args...)
+}
+
+func (p *Postgres) runIn(stdin, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(p.bin, name), args...) //nolint:gosec // the machine's own PostgreSQL
 	cmd.Dir = p.dir
 	cmd.Env = append(os.Environ(), "PGCONNECT_TIMEOUT=5", "LC_ALL=C.UTF-8")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.as}
+	cmd.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {

@@ -1,6 +1,6 @@
 // Package sqlstore keeps keys in an SQL database: one [Store] over
-// database/sql, and a [dialect] for what databases do differently. Today there
-// is SQLite ([OpenSQLite]).
+// database/sql, and a [dialect] for what databases do differently: SQLite
+// ([OpenSQLite]) and PostgreSQL ([OpenPostgres]).
 //
 // # Change numbers
 //
@@ -28,6 +28,18 @@
 //
 // The file is made by this package with mode 0600 before SQLite opens it, and
 // SQLite gives its -wal and -shm files the same mode.
+//
+// # PostgreSQL
+//
+// Connections are divided by purpose, so that what anybody can cause (look-ups of
+// unknown ids, health checks) never takes the place of what must go on (the feed of
+// changes, second factors, heartbeats). Raising the counter announces the change
+// on a channel; [Store.Watch] listens there. Reads whose connection ended are
+// asked again, writes only while nothing has been done. A transaction that its process
+// abandoned is ended by the server after 15 s: it may hold the counter's row.
+//
+// The feed's queries are hedged: see [hedged]. A database that was restored, or a
+// standby that took over, is told by its history ([Store.SeqIn]).
 //
 // # Time
 //

@@ -24,3 +24,10 @@ func TestSQLiteKeepsDocuments(t *testing.T) {
 		return s
 	})
 }
+
+func TestSQLiteKnowsItsNodes(t *testing.T) {
+	storetest.RunNodes(t, func(t *testing.T) (a, b keystore.NodeStore) {
+		path := filepath.Join(t.TempDir(), "keys.db")
+		return open(t, path, sqlstore.Options{Create: true}), open(t, path, sqlstore.Options{})
+	})
+}

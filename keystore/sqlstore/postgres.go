@@ -16,15 +16,15 @@ import (
 	"github.com/hivegate/hivegate/keystore"
 )
 
-// The connections of one process, by purpose. A fleet of ten nodes stays within
-// twice PostgreSQL's default of 100 at the very worst, and far below it at rest:
+// The connections of one process, by purpose. At rest a node has about three;
 // what is idle is closed.
 const (
-	defaultConnections = 16 // all of the below, and the one that listens
-	minConnections     = 7
-	feedConnections    = 2
-	smallConnections   = 2
-	writerConnections  = 2
+	defaultConnections = 20 // all of the below, and the one that listens
+	minConnections     = 13
+	// feedConnections: one at rest, the others while answers are late (see hedged).
+	feedConnections   = 6
+	smallConnections  = 2
+	writerConnections = 2
 	// spareReaders are not for look-ups of keys: lists and documents use them.
 	spareReaders = 1
 	idleTime     = 30 * time.Second
@@ -45,8 +45,16 @@ const (
 // remote is what a database on the network needs beside the queries.
 type remote struct {
 	config  *pgx.ConnConfig // for the connection that listens
+	schema  string
 	pings   singleflight.Group
 	noNames atomic.Bool // the database does not tell its history
+	doubt   atomic.Bool // the last answer was late, or none
+	pools   []pool      // those that are not the feed's
+}
+
+type pool struct {
+	db *sql.DB
+	n  int // connections, all of which may be idle
 }
 
 var (
@@ -55,7 +63,7 @@ var (
 )
 
 // OpenPostgres opens the keystore in the database that dsn names (libpq's forms:
-// a URL or key=value words; pool_max_conns bounds the connections, 16 by
+// a URL or key=value words; pool_max_conns bounds the connections, 20 by
 // default, and search_path names the schema, "hivegate" by default). The schema
 // is brought up to date where it is old, and made with opts.Create. It may take as
 // long as a migration; every other step takes ten seconds at most.
@@ -75,8 +83,9 @@ func OpenPostgres(ctx context.Context, dsn string, opts Options) (*Store, error)
 		feed:    connectPostgres(p.config, feedConnections, readTimeout, nil, neverPing),
 		small:   connectPostgres(p.config, smallConnections, readTimeout, durable),
 		writer:  connectPostgres(p.config, writerConnections, writeTimeout, durable),
-		remote:  &remote{config: p.config},
+		remote:  &remote{config: p.config, schema: p.schema},
 	}
+	s.remote.pools = []pool{{s.reader, readers}, {s.small, smallConnections}, {s.writer, writerConnections}}
 	if err := s.preparePostgres(ctx, opts.Create); err != nil {
 		_ = s.Close() // the first error is the one that says what is wrong
 		return nil, err
@@ -88,6 +97,11 @@ func (s *Store) preparePostgres(ctx context.Context, create bool) error {
 	version, err := within(ctx, s.schemaVersion)
 	if err != nil {
 		return err
+	}
+	if version == 0 {
+		if err := s.mayLook(ctx); err != nil {
+			return err
+		}
 	}
 	if version == 0 && !create {
 		return errors.New("the database holds no keystore; \"hivegate migrate\" or \"hivegate apikey create\" makes it")
@@ -101,6 +115,22 @@ func (s *Store) preparePostgres(ctx context.Context, create bool) error {
 			return err
 		})
 	})
+	return err
+}
+
+// mayLook tells a schema that is not there from one that this user may not use:
+// PostgreSQL shows neither.
+func (s *Store) mayLook(ctx context.Context) error {
+	hidden, err := within(ctx, func(ctx context.Context) (hidden bool, err error) {
+		err = s.read(ctx, "look for the schema", func() error {
+			return s.reader.QueryRowContext(ctx,
+				`SELECT count(*) > 0 FROM pg_namespace WHERE nspname = $1 AND NOT has_schema_privilege(oid, 'USAGE')`, s.remote.schema).Scan(&hidden)
+		})
+		return hidden, err
+	})
+	if err == nil && hidden {
+		err = fmt.Errorf("the database user lacks rights on the schema %s: grant as docs/operations.md shows", s.remote.schema)
+	}
 	return err
 }
 
@@ -150,43 +180,59 @@ func durable(ctx context.Context, conn *pgx.Conn) error {
 // the query, which is then asked again.
 var neverPing = stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return false })
 
-// hedgeAfter is how long the feed waits for one connection before it asks on a
-// second one: the first may have been cut without a word.
-const hedgeAfter = 1500 * time.Millisecond
+// hedgeEvery is how long the feed waits for an answer before it asks once more, on
+// another connection: the first may have been cut without a word.
+const hedgeEvery = 1200 * time.Millisecond
 
-// hedged returns the first answer of ask, which is asked a second time when it
-// takes long. A slow database still answers the first call; behind a dead
-// connection the second one does.
-func hedged[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
+// hedged returns the first answer of ask, which is asked again while none comes. A
+// slow database still answers the first call, as slow as it is; behind a dead
+// connection a later call does. late says that it was a later one, or that one
+// failed.
+func hedged[T any](ctx context.Context, ask func(context.Context) (T, error)) (value T, late bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type answer struct {
 		value T
 		err   error
+		n     int
 	}
 	answers := make(chan answer, feedConnections)
+	asked, waiting := 0, 0
 	start := func() {
+		asked, waiting = asked+1, waiting+1
+		n := asked
 		go func() {
 			value, err := ask(ctx)
-			answers <- answer{value, err}
+			answers <- answer{value, err, n}
 		}()
 	}
 	start()
-	asked, failed := 1, 0
-	timer := time.NewTimer(hedgeAfter)
-	defer timer.Stop()
+	tick := time.NewTicker(hedgeEvery)
+	defer tick.Stop()
 	for {
 		select {
 		case a := <-answers:
-			if failed++; a.err == nil || failed == asked {
-				return a.value, a.err
+			waiting--
+			if a.err == nil {
+				return a.value, a.n > 1, nil
 			}
-		case <-timer.C:
-			if asked < feedConnections {
-				asked++
+			if waiting == 0 {
+				return a.value, true, a.err
+			}
+		case <-tick.C:
+			if waiting < feedConnections {
 				start()
 			}
 		}
+	}
+}
+
+// refresh drops the connections that nobody uses: where one of the feed's was dead,
+// they are too, and a request that took one would wait for nothing.
+func (s *Store) refresh() {
+	for _, p := range s.remote.pools {
+		p.db.SetMaxIdleConns(0)
+		p.db.SetMaxIdleConns(p.n)
 	}
 }
 
@@ -205,7 +251,7 @@ func (s *Store) SeqIn(ctx context.Context) (seq int64, name string, err error) {
 		seq  int64
 		name string
 	}
-	a, err := hedged(ctx, func(ctx context.Context) (a answer, err error) {
+	a, late, err := hedged(ctx, func(ctx context.Context) (a answer, err error) {
 		err = s.read(ctx, "read the change number", func() error {
 			return s.feed.QueryRowContext(ctx, `SELECT seq, `+history+` FROM counter WHERE "only" = 1`).Scan(&a.seq, &a.name)
 		})
@@ -215,6 +261,12 @@ func (s *Store) SeqIn(ctx context.Context) (seq int64, name string, err error) {
 	case codeInsufficientRights, codeUndefinedFunction, codeNotSupported:
 		s.remote.noNames.Store(true)
 		return s.SeqIn(ctx)
+	}
+	if late || err != nil {
+		s.remote.doubt.Store(true)
+	}
+	if err == nil && s.remote.doubt.CompareAndSwap(true, false) {
+		s.refresh()
 	}
 	return a.seq, a.name, err
 }

@@ -89,3 +89,10 @@ func TestPostgresKeepsDocuments(t *testing.T) {
 		return openPostgres(t, dsn, true)
 	})
 }
+
+func TestPostgresKnowsItsNodes(t *testing.T) {
+	storetest.RunNodes(t, func(t *testing.T) (a, b keystore.NodeStore) {
+		dsn, _ := newDatabase(t)
+		return openPostgres(t, dsn, true), openPostgres(t, dsn, false)
+	})
+}

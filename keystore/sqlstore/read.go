@@ -143,7 +143,8 @@ func (s *Store) ChangedSince(ctx context.Context, seq int64, limit int) (list []
 		return list, err
 	}
 	if s.remote != nil {
-		return hedged(ctx, ask)
+		list, _, err = hedged(ctx, ask)
+		return list, err
 	}
 	return ask(ctx)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hivegate/hivegate/keystore"
@@ -33,6 +34,8 @@ type Store struct {
 	lookups chan struct{}
 	remote  *remote // nil: the database is in this process
 	schema  Schema
+
+	auditKey atomic.Pointer[[]byte] // of the audit trail; nil: no data key
 
 	closeOnce sync.Once
 	closeErr  error
@@ -167,6 +170,12 @@ func (s *Store) write(ctx context.Context, what string, fn func(tx *sql.Tx) erro
 func (s *Store) writeOn(ctx context.Context, db *sql.DB, what string, fn func(tx *sql.Tx) error) error {
 	return s.retry(ctx, what, func() error {
 		tx, err := db.BeginTx(ctx, nil)
+		for range lostTries {
+			if err == nil || s.dialect.lost == nil || !s.dialect.lost(err) || ctx.Err() != nil {
+				break
+			}
+			tx, err = db.BeginTx(ctx, nil) // nothing was done on the one that ended
+		}
 		if err != nil {
 			return err
 		}

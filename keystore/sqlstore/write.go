@@ -39,7 +39,10 @@ func (s *Store) Create(ctx context.Context, by keystore.Change, recs ...*keystor
 		if err := s.insert(ctx, tx, recs, last-int64(len(recs))+1); err != nil {
 			return err
 		}
-		return s.checkHints(ctx, tx, recs...)
+		if err := s.checkHints(ctx, tx, recs...); err != nil {
+			return err
+		}
+		return s.auditNew(ctx, tx, by, recs, last-int64(len(recs))+1)
 	})
 	if err != nil {
 		return err
@@ -93,6 +96,9 @@ func (s *Store) Update(ctx context.Context, by keystore.Change, id keystore.ID, 
 				return err
 			}
 		}
+		if err := s.auditOne(ctx, tx, by, before, after, seq); err != nil {
+			return err
+		}
 		// As stored, and nothing of it shared with what fn may have kept.
 		rows, err = tx.QueryContext(ctx, s.dialect.sql(getQuery), string(id[:]))
 		if err != nil {
@@ -129,6 +135,9 @@ func (s *Store) Touch(ctx context.Context, uses []keystore.Use) error {
 			use := &uses[i]
 			at, id := use.At.UnixMicro(), string(use.ID[:])
 			if _, err := key.ExecContext(ctx, at, use.Addr, use.Route, id, at); err != nil {
+				return err
+			}
+			if err := s.touchScopes(ctx, tx, use); err != nil {
 				return err
 			}
 			if use.Secret == 0 {

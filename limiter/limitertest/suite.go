@@ -8,6 +8,7 @@ package limitertest
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,6 +22,11 @@ var Epoch = time.Date(2100, time.January, 1, 0, 0, 0, 0, time.UTC)
 // subtest, must return a limiter without any state, and closes it with t.Cleanup
 // where that is needed.
 func Run(t *testing.T, open func(t *testing.T) limiter.Limiter) {
+	RunBut(t, open)
+}
+
+// RunBut is Run for a limiter that does not give some of the guarantees, and says so.
+func RunBut(t *testing.T, open func(t *testing.T) limiter.Limiter, without ...string) {
 	for _, c := range []struct {
 		guarantee string
 		check     func(h *harness)
@@ -56,6 +62,9 @@ func Run(t *testing.T, open func(t *testing.T) limiter.Limiter) {
 		{"DecisionsOnTheSameBucketsInAnyOrderDoNotBlockEachOther", noDeadlock},
 		{"PingAnswers", ping},
 	} {
+		if slices.Contains(without, c.guarantee) {
+			continue
+		}
 		t.Run(c.guarantee, func(t *testing.T) {
 			c.check(&harness{TB: t, l: open(t), now: Epoch, ctx: context.Background()})
 		})

@@ -1,0 +1,63 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hivegate/hivegate/keystore/sqlstore"
+)
+
+func migrateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "migrate",
+		Short: "Brings the keystore's schema up to date",
+		Long: `Brings the schema of the keystore that the configuration names up to date, and
+says what was done. A server does that by itself when it may. Where its database
+user must not change the schema, run this first, as the schema's owner: the same
+configuration, with the owner's DSN in the environment. It makes what is missing in
+PostgreSQL; a missing SQLite file is an error.
+
+It is safe to run several at once, and beside running servers.`,
+		Args: cobra.NoArgs,
+		RunE: migrate,
+	}
+}
+
+func migrate(cmd *cobra.Command, _ []string) (err error) {
+	cfg, err := loadCommandConfig(cmd)
+	if err != nil {
+		return err
+	}
+	app, cancel, err := cfg.app()
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	spec := &app.runtime.keys.spec
+	fmt.Fprintln(cmd.ErrOrStderr(), "keystore: "+spec.location)
+	mayMake := false
+	if g, ok := app.runtime.guest.(interface{ migratesMissing() bool }); ok {
+		mayMake = g.migratesMissing()
+	}
+	store, err := spec.open(cmd.Context(), mayMake)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	versioned, ok := store.(interface{ Schema() sqlstore.Schema })
+	if !ok {
+		return errors.New("this keystore has no schema to migrate")
+	}
+	text := "The schema is version %d already; nothing was to do.\n"
+	args := []any{versioned.Schema().To}
+	switch s := versioned.Schema(); {
+	case s.From == 0 && s.To != 0:
+		text = "The schema was made, version %d.\n"
+	case s.From != s.To:
+		text, args = "The schema went from version %d to %d.\n", []any{s.From, s.To}
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), text, args...)
+	return err
+}

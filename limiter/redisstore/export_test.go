@@ -1,0 +1,12 @@
+package redisstore
+
+import "time"
+
+// Local is how many requests were decided on leased tokens.
+func (s *Store) Local() int { return int(s.leases.decided.Load()) }
+
+// Tidy brings back what nobody spends, as it goes on by itself where time does.
+func (s *Store) Tidy(now time.Time) { s.leases.tidy(now, false) }
+
+// Mirrored is how many buckets this node knows.
+func (s *Store) Mirrored() int { return s.mirror.Len() }
