@@ -17,7 +17,7 @@ LINTER := $(shell command -v golangci-lint 2>/dev/null || { p="$$($(GO) env GOPA
 .PHONY: help test servers vet lint lint-if-installed unit e2e flood reloads faults revocations build fmt fuzz bench demo xcaddy routes clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; do printf '%-8s %s\n' "$$t" "$$d"; done
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; do printf '%-12s %s\n' "$$t" "$$d"; done
 
 test: servers vet lint-if-installed unit e2e ## vet, linter (where installed), all tests, e2e on the built binary
 

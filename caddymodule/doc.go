@@ -6,6 +6,7 @@
 //	hivegate                     app: keystore, limiter, plans, classes, scopes
 //	http.handlers.hivegate       the gate, a middleware in front of reverse_proxy
 //	hivegate.keystores.sqlite    keys in an embedded SQLite database
+//	hivegate.keystores.postgres  keys in PostgreSQL, shared by a fleet
 //	hivegate.limiters.memory     counters in this process
 //	hivegate.limiters.redis      counters in Redis, shared by a fleet
 //

@@ -154,7 +154,11 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	g.rt = app.(*App).runtime
+	own, ok := app.(*App)
+	if !ok {
+		return fmt.Errorf("the app hivegate is %T", app)
+	}
+	g.rt = own.runtime
 	g.log = ctx.Logger()
 	compiled, mistake := compileGate(g, g.rt.settings)
 	if mistake != nil {

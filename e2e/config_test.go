@@ -92,9 +92,6 @@ func lastError(stderr string) string {
 
 func TestWhatIsStillToComeIsRefusedNotIgnored(t *testing.T) {
 	for _, m := range []mistake{
-		{global: "keystore postgres postgres://localhost/x", at: "keystore"},
-		{global: "limiter redis redis://localhost", at: "limiter"},
-		{gate: "keys_api /v1 {\n\t\t\tread a:read\n\t\t}", at: "keys_api"},
 		{gate: "cors https://example.com", at: "cors"},
 		{gate: "backend_errors envelope", at: "backend_errors"},
 		{gate: "shadow", at: "shadow"},

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"errors"
 	"io"
 	"net"
 	"sync"
@@ -28,7 +27,7 @@ type linkMode uint8
 const (
 	linkGood  linkMode = iota
 	linkDrop           // what is sent goes nowhere, and nobody is told
-	linkSlow           // everything arrives late
+	linkSlow           // every answer comes late
 	linkReset          // connections are torn down, and no new one is taken
 )
 
@@ -158,7 +157,7 @@ func (l *link) copy(to io.Writer, from io.Reader) {
 			case linkDrop:
 				dropped = true
 			case linkSlow:
-				timer := time.NewTimer(delay)
+				timer := time.NewTimer(delay / 2) // and as much on the way back
 				select {
 				case <-timer.C:
 				case <-changed:
@@ -172,9 +171,6 @@ func (l *link) copy(to io.Writer, from io.Reader) {
 			}
 		}
 		if err != nil {
-			if errors.Is(err, io.EOF) && dropped {
-				return
-			}
 			return
 		}
 	}

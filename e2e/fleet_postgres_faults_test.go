@@ -175,6 +175,9 @@ func TestFleetPostgresMemoryIsTrustedForMaxStalenessAndNoLonger(t *testing.T) {
 			k := f.desk.createScoped(t, "farms:read")
 			f.warm(t, k)
 			streaming(t, f.gates[0])
+			stream := openEvents(t, f.gates[0], k.Key)
+			defer func() { _ = stream.Close() }()
+			cut := ends(stream)
 			if err := pg.Kill(); err != nil {
 				t.Fatal(err)
 			}
@@ -196,6 +199,12 @@ func TestFleetPostgresMemoryIsTrustedForMaxStalenessAndNoLonger(t *testing.T) {
 					t.Logf("refused %s after the database was killed", took.Round(time.Millisecond))
 					break
 				}
+			}
+			select {
+			case <-cut:
+				t.Logf("its stream ended after %s", time.Since(begin).Round(time.Millisecond))
+			case <-time.After(3 * time.Second):
+				t.Error("its stream is open still")
 			}
 			if err := pg.Start(); err != nil {
 				t.Fatal(err)
@@ -256,6 +265,25 @@ func TestFleetPostgresUnknownIDsOnASlowDatabaseSlowNobodyElse(t *testing.T) {
 	onLinks(linkGood, 0)(t, f)
 	fresh := f.desk.createScoped(t, "farms:read")
 	eventually(t, 3*time.Second, "a new key is let in", func() bool { return g.get(t, "/farms", key(fresh.Key)).status == http.StatusOK })
+}
+
+// A database that answers slowly still says that nothing has changed: memory stays
+// fresh for longer than max_staleness.
+func TestFleetPostgresASlowDatabaseKeepsMemoryFresh(t *testing.T) {
+	staleness := fleetSize("4s", "12s")
+	f := startFleet(t, anyPostgres(t), 3, farms, staleness)
+	k := f.desk.createScoped(t, "farms:read")
+	f.warm(t, k)
+	l := f.startTraffic(10*time.Millisecond, k)
+	delay := fleetSize(1500*time.Millisecond, 5*time.Second)
+	onLinks(linkSlow, delay)(t, f)
+	over := time.NewTimer(fleetSize(7*time.Second, 60*time.Second))
+	<-over.C
+	l.flawless(t, "answers "+delay.String()+" late, max_staleness "+staleness)
+	f.revoke(t, k.ID)
+	took := f.refusedEverywhere(t, k, time.Now(), 6*delay)
+	t.Logf("a revocation holds everywhere after %s", took.Round(time.Millisecond))
+	onLinks(linkGood, 0)(t, f)
 }
 
 // A gate that starts while the database is away serves as soon as it is there.

@@ -46,20 +46,32 @@ const fleetGate = `
 `
 
 // startRedisFleet starts n gates. limiter stands in the block of the limiter, with
-// "memory" it is that instead; global in the global block.
+// "memory" it is that instead. After "direct" there are no links, after "patient" the
+// gates wait for Redis longer than they would for a caller's sake. global stands in the
+// global block.
 func startRedisFleet(t testing.TB, r *testservers.Redis, n int, limiter, global string) *redisFleet {
 	t.Helper()
 	f := &redisFleet{redis: r}
 	keys := t.TempDir() + "/keys.db"
 	for range n {
 		c := config{gate: fleetGate, global: cheap + "keystore sqlite " + keys + "\nclass slots\n" + global}
+		limiter, query, direct := limiter, "", false
+		if rest, ok := strings.CutPrefix(limiter, "direct "); ok {
+			limiter, direct = rest, true
+		}
+		if rest, ok := strings.CutPrefix(limiter, "patient "); ok {
+			limiter, query = rest, "?timeout=2s"
+		}
 		if limiter == "memory" {
 			c.global += "\nlimiter memory\n"
 		} else {
-			l := newLink(t, r.Addr())
-			f.links = append(f.links, l)
+			addr := r.Addr()
+			if !direct {
+				l := newLink(t, addr)
+				f.links, addr = append(f.links, l), l.addr
+			}
 			c.global += "\nlimiter redis {env.FLEET_REDIS} {\n" + limiter + "\n}\n"
-			c.env = []string{"FLEET_REDIS=redis://" + l.addr}
+			c.env = []string{"FLEET_REDIS=redis://" + addr + query}
 		}
 		g := start(t, c)
 		g.farm.handle("/farms", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })

@@ -40,7 +40,7 @@ func TestFleetAdmitsWhatOneBucketWould(t *testing.T) {
 	}{{"strict", 0.02}, {"lease", 0.05}} {
 		t.Run(c.mode, func(t *testing.T) {
 			r := ownRedis(t)
-			f := startRedisFleet(t, r, 3, "mode "+c.mode, fmt.Sprintf("plan p {\n requests %d/m burst %d\n}\n default_plan p\n", size.perMinute, burst))
+			f := startRedisFleet(t, r, 3, "patient mode "+c.mode, fmt.Sprintf("plan p {\n requests %d/m burst %d\n}\n default_plan p\n", size.perMinute, burst))
 			f.upEverywhere(t, 10*time.Second, 1)
 			keys := f.owners(t, size.owners)
 			counts := make([]count, size.owners)

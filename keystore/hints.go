@@ -42,7 +42,7 @@ type hintSet struct {
 }
 
 func makeHintKey(s string) (k hintKey) {
-	k.n = uint8(copy(k.b[:], s)) //nolint:gosec // at most MaxHint
+	k.n = uint8(copy(k.b[:], s))
 	return k
 }
 

@@ -50,7 +50,7 @@ func (v *Verifier) Start(ctx context.Context) error {
 	if w, ok := v.o.Store.(Waker); ok {
 		v.wg.Go(func() { v.watch(w) })
 	}
-	v.wg.Go(func() { v.every(sweepEvery, func() { v.streams.sweep(v.now()) }) })
+	v.wg.Go(func() { v.every(sweepEvery, func() { v.sweepStreams(v.now()) }) })
 	v.wg.Go(func() { v.every(sweepEvery, v.recheck) })
 	v.wg.Go(func() { v.every(backfillEvery, func() { v.storeDigests(v.ctx) }) })
 	v.wg.Go(func() {
@@ -103,6 +103,15 @@ func (v *Verifier) follow() {
 			wait = v.o.Poll
 		}
 		timer.Reset(wait)
+	}
+}
+
+// sweepStreams ends the streams that the clock has ended: of keys that are past
+// their end, and all of them when memory is too old to say that they may go on.
+func (v *Verifier) sweepStreams(now time.Time) {
+	v.streams.sweep(now)
+	if at := v.confirmed.Load(); at != nil && now.Sub(*at) > max(v.o.MaxStaleness, v.o.Poll+time.Second) {
+		v.streams.cutAll()
 	}
 }
 

@@ -189,3 +189,27 @@ func TestAnotherHistoryOfChangesReplacesAllThatWasKnown(t *testing.T) {
 		t.Errorf("after the other history: %v", r.Outcome)
 	}
 }
+
+func TestStreamsEndWhenMemoryIsTooOldToLetThemGoOn(t *testing.T) {
+	_, rec := newKey()
+	f := newFixture(t, Options{MaxStaleness: time.Minute}, rec)
+	e, err := f.Lookup(t.Context(), rec.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream := &fakeStream{}
+	e.Join(&StreamNode{Stream: stream})
+	f.store.setAway(true)
+	f.clock.advance(time.Minute)
+	f.pollNow()
+	f.sweepStreams(f.clock.now())
+	if stream.wasCut() != 0 {
+		t.Fatal("cut while memory is trusted")
+	}
+	f.clock.advance(1)
+	f.sweepStreams(f.clock.now())
+	f.sweepStreams(f.clock.now())
+	if n := stream.wasCut(); n != 1 {
+		t.Errorf("cut %d times, want once", n)
+	}
+}

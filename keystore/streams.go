@@ -146,6 +146,20 @@ func (s *streams) sweep(now time.Time) {
 	}
 }
 
+// cutAll ends every open stream.
+func (s *streams) cutAll() {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		for _, set := range sh.sets {
+			for n := set.head; n != nil; n = n.next {
+				n.end()
+			}
+		}
+		sh.mu.Unlock()
+	}
+}
+
 // timeHasCome reports whether a record is past its end, or a secret of it has
 // lately ended. Of both a request may join that was verified just before.
 func timeHasCome(rec *Record, now time.Time) bool {

@@ -197,7 +197,7 @@ func (p *Postgres) signal(sig syscall.Signal) error {
 func childrenOf(parent int) (pids []int) {
 	files, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, file := range files {
-		raw, err := os.ReadFile(file) //nolint:gosec // a file of /proc
+		raw, err := os.ReadFile(file)
 		if err != nil {
 			continue
 		}

@@ -131,6 +131,9 @@ func (r *Redis) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Ito
 // URL names it.
 func (r *Redis) URL() string { return "redis://" + r.Addr() }
 
+// Pid is the process that runs.
+func (r *Redis) Pid() int { return r.cmd.Process.Pid }
+
 // Dir is its folder.
 func (r *Redis) Dir() string { return r.dir }
 

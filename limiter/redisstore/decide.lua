@@ -21,7 +21,7 @@
 -- to a node still count against the capacity, until the node reports them used or
 -- brings them back, or until the generation after the one they were lent in has ended.
 
-local GENERATION = 2000000 -- as in lease.go
+local GENERATION = 3000000 -- as in lease.go
 local FOREVER = 3153600000000000 -- 100 years
 
 local server = redis.call('TIME')

@@ -17,12 +17,14 @@ import (
 const (
 	// generation is the time in which lent tokens are counted together; the script
 	// counts them against the capacity to the end of the next one.
-	generation = 2 * time.Second
+	generation = 3 * time.Second
 	// leaseLife is how long a node spends what it was lent, from before it asked:
 	// shorter than a generation, lest a clock that is a little slow overspend.
 	leaseLife = generation * 9 / 10
-	// leaseAhead is the time for which a batch should last.
-	leaseAhead = 250 * time.Millisecond
+	// leaseAhead is the time for which a batch should last, and rateOver that over
+	// which the rate is taken.
+	leaseAhead = time.Second
+	rateOver   = leaseAhead / 4
 	// maxBatch is the most tokens of one batch.
 	maxBatch = 2000
 	// idleAfter is after how long without a request tokens go back.
@@ -160,17 +162,17 @@ func (ls *leases) watch(now time.Time, t *limiter.Total) *lease {
 			return nil
 		}
 		name.subject = strings.Clone(name.subject)
-		l = &lease{bucketName: name, shard: sh, limit: t.Limit, since: now, raised: now}
+		l = &lease{bucketName: name, shard: sh, limit: t.Limit, last: now, since: now, raised: now}
 		sh.all[name] = l
+	}
+	if now.Sub(l.last) > 4*rateOver { // it begins anew
+		l.since, l.count, l.rate = now, 0, 0
 	}
 	l.last = now
 	l.count += t.Cost
-	if d := now.Sub(l.since); d >= leaseAhead || d < 0 {
-		rate := 0.0
-		if d > 0 {
-			rate = float64(l.count) / d.Seconds()
-		}
-		if d < 4*leaseAhead {
+	if d := now.Sub(l.since); d >= rateOver || d < 0 {
+		rate := float64(l.count) / max(d, rateOver).Seconds()
+		if l.rate > 0 {
 			rate = (rate + l.rate) / 2
 		}
 		l.rate, l.count, l.since = rate, 0, now
@@ -228,11 +230,11 @@ func (l *lease) batch() int {
 	return n
 }
 
-// refillSoon asks for a batch in the background when the last one is half spent.
+// refillSoon asks for a batch in the background when little of the last is left.
 func (ls *leases) refillSoon(now time.Time, l *lease) {
 	l.shard.mu.Lock()
 	want := l.batch()
-	ask := !l.asking && want > 0 && l.left(now) <= want/2
+	ask := !l.asking && want > 0 && l.left(now) <= want/4
 	if ask {
 		l.asking = true
 	}
