@@ -14,7 +14,7 @@ RACE := $(shell if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) e
 LINTER := $(shell command -v golangci-lint 2>/dev/null || { p="$$($(GO) env GOPATH)/bin/golangci-lint"; [ -x "$$p" ] && echo "$$p"; })
 
 .DEFAULT_GOAL := help
-.PHONY: help test servers vet lint lint-if-installed unit e2e flood reloads faults revocations build fmt fuzz bench demo xcaddy routes clean
+.PHONY: help test servers vet lint lint-if-installed unit e2e flood reloads faults fleet revocations build fmt fuzz bench demo xcaddy routes clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; do printf '%-12s %s\n' "$$t" "$$d"; done
@@ -49,7 +49,7 @@ endif
 
 # On its own, after the others: it measures latencies, and shares the cores with nobody.
 e2e:
-	$(GO) test $(RACE) -timeout $(TIMEOUT) ./e2e
+	$(GO) test $(RACE) -timeout 40m ./e2e
 
 flood: ## 2,000 bad keys a second for 20 s: p50 and p99 with and without
 	HIVEGATE_FLOOD=full $(GO) test -count=1 -v -timeout $(TIMEOUT) -run '^TestFlood' ./e2e
@@ -59,6 +59,9 @@ reloads: ## 60 reloads in 60 seconds under load: nothing lost, nothing left behi
 
 faults: ## kills, pauses and cuts of gates, databases and networks, for longer: counts of wrong answers
 	HIVEGATE_FAULTS=full HIVEGATE_FLEET=full $(GO) test -count=1 -v -timeout 60m -run '^(TestKeysWhoseAnswerArrivedSurviveSIGKILL|TestFleet)' ./e2e
+
+fleet: ## shared limits on three gates: over-admission for 60 s, and what strict and lease cost
+	HIVEGATE_FLEET=full $(GO) test -count=1 -v -timeout $(TIMEOUT) -run '^(TestFleetAdmits|TestFleetCost)' ./e2e
 
 revocations: ## 1,000 revocations on one node and 200 on a fleet, under load: p50, p99, maximum
 	HIVEGATE_REVOKE=full HIVEGATE_FLEET=full $(GO) test -count=1 -v -timeout $(TIMEOUT) -run '^(TestRevocationToRefusalUnderLoad|TestFleetPostgresARevocationReaches)' ./e2e

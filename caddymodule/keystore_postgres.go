@@ -113,7 +113,7 @@ func (p *Postgres) Opener() func(context.Context, bool) (keystore.Store, error) 
 func (p *Postgres) poolSecret() string { return p.dsn }
 
 // pollTimeout lets a slow database keep memory fresh.
-func (p *Postgres) pollTimeout() time.Duration { return 7 * time.Second }
+func (p *Postgres) pollTimeout() time.Duration { return 25 * time.Second }
 
 // migratesMissing says that `migrate` may make the keystore.
 func (p *Postgres) migratesMissing() bool { return true }

@@ -126,7 +126,10 @@ func (b *keyBackend) open(ctx context.Context) (*openedKeys, error) {
 	})
 	if err == nil {
 		verifier.OnRevocationLag(func(d time.Duration) { b.lag.Observe(d.Seconds()) })
-		err = verifier.Start(ctx)
+		// A store that is away by now is no error.
+		starting, cancel := context.WithTimeout(ctx, keyTimeout)
+		defer cancel()
+		err = verifier.Start(starting)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the keystore: %w", err), store.Close())

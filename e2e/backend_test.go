@@ -51,6 +51,27 @@ func (b *backend) handle(path string, h http.HandlerFunc) {
 	b.handlers[path] = h
 }
 
+// hold makes a path keep its requests until letGo is closed or their sender is
+// gone. Each tells inside that it has arrived.
+func (b *backend) hold(path string) (inside <-chan struct{}, letGo chan struct{}) {
+	arrived := make(chan struct{})
+	letGo = make(chan struct{})
+	b.handle(path, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case arrived <- struct{}{}:
+		case <-r.Context().Done():
+			return
+		}
+		select {
+		case <-letGo:
+		case <-r.Context().Done():
+			return
+		}
+		w.WriteHeader(http.StatusOK)
+	})
+	return arrived, letGo
+}
+
 func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.hits.Add(1)
 	b.mu.Lock()

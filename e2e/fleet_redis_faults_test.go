@@ -82,10 +82,10 @@ func redisFaults(long time.Duration) []redisFault {
 	}
 }
 
-// TestFaultsOfRedisHarmNoValidCaller: under steady load no valid caller gets a
+// TestFleetFaultsOfRedisHarmNoValidCaller: under steady load no valid caller gets a
 // wrong answer, whatever befalls Redis, and none whose quota is spent gets a new
 // one; afterwards the fleet shares its counters again.
-func TestFaultsOfRedisHarmNoValidCaller(t *testing.T) {
+func TestFleetFaultsOfRedisHarmNoValidCaller(t *testing.T) {
 	long, modes := 600*time.Millisecond, []string{"strict"}
 	if full("HIVEGATE_FAULTS") {
 		long, modes = 10*time.Second, []string{"strict", "lease"}

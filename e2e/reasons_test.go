@@ -3,7 +3,6 @@ package e2e
 import (
 	"database/sql"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -328,12 +327,7 @@ func ambiguous(t *testing.T, g *gate, k string) {
 func concurrency(t *testing.T, g *gate) {
 	t.Helper()
 	e := g.create(t, "--scope", "farms:read", "--plan", "tiny")
-	inside, letGo := make(chan struct{}), make(chan struct{})
-	g.farm.handle("/hold", func(w http.ResponseWriter, _ *http.Request) {
-		inside <- struct{}{}
-		<-letGo
-		w.WriteHeader(http.StatusOK)
-	})
+	inside, letGo := g.farm.hold("/hold")
 	first := make(chan int, 1)
 	hold := func() {
 		a, err := g.try(g.sites[0], "GET", "/hold", key(e.Key))

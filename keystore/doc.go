@@ -54,7 +54,7 @@
 //
 // A change made by this process holds at once ([Verifier.Apply]). Changes of
 // others are found by polling the store's change number, every 200 ms by
-// default; a store that is a [Waker] wakes the poll, which then runs every 400 ms
+// default; a store that is a [Waker] wakes the poll, which then runs every 250 ms
 // by itself. What was applied is told to a [NodeStore]. A record that is being read from the store while its change arrives
 // takes the change. Without word from the store for longer than
 // Options.MaxStaleness nothing in memory is trusted: each key is read again, or

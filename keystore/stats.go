@@ -16,12 +16,16 @@ type Stats struct {
 	// Held is how many records are in memory.
 	Held int
 
-	// StoreUp is whether the last poll of the store succeeded.
+	// StoreUp is whether the last poll of the store succeeded, and not long ago.
 	StoreUp bool
 	// Confirmed is when the store last said that memory is up to date; zero:
 	// never.
 	Confirmed time.Time
 }
+
+// storeQuiet is how long a poll may go without an answer until the store counts as
+// down.
+const storeQuiet = 10 * time.Second
 
 // CacheStats counts look-ups.
 type CacheStats struct{ Hits, Misses uint64 }
@@ -45,6 +49,7 @@ func (v *Verifier) Stats() Stats {
 	s.HashInflight, s.HashQueued = v.pool.load()
 	if at := v.confirmed.Load(); at != nil {
 		s.Confirmed = at.Round(0).UTC()
+		s.StoreUp = s.StoreUp && v.now().Sub(*at) < storeQuiet
 	}
 	return s
 }

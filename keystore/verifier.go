@@ -156,7 +156,7 @@ type Options struct {
 	Queue int
 	// Poll is the interval at which the store is asked for changes, and so the
 	// greatest part of the time a change needs to arrive. Default: 200ms, and
-	// 400ms for a store that is a [Waker].
+	// 250ms for a store that is a [Waker].
 	Poll time.Duration
 	// PollTimeout is how long one answer to that may take. A slow store still
 	// keeps memory fresh, if it answers at all. Default: 2s.

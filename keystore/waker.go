@@ -25,7 +25,7 @@ type Lineage interface {
 const (
 	// wakePoll is the default of Options.Poll for a store that wakes: a change
 	// that it did not report still arrives within a second.
-	wakePoll = 400 * time.Millisecond
+	wakePoll = 250 * time.Millisecond
 	// plainPoll is the default for others.
 	plainPoll = 200 * time.Millisecond
 )

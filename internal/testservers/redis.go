@@ -226,3 +226,39 @@ func (r *Redis) signal(sig syscall.Signal) error {
 	}
 	return nil
 }
+
+// StartSentinel starts a sentinel that watches a master under a name, and takes it
+// for lost after half a second.
+func StartSentinel(name, master string) (*Redis, error) {
+	host, port, err := net.SplitHostPort(master)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "hivegate-sentinel-")
+	if err != nil {
+		return nil, err
+	}
+	r := &Redis{dir: dir}
+	for _, program := range []string{"redis-server", "valkey-server"} {
+		if r.program, err = exec.LookPath(program); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("redis-server is %w", ErrNotInstalled)
+	}
+	if r.Port, err = freePort(); err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "sentinel.conf")
+	text := fmt.Sprintf("port %d\nbind 127.0.0.1\nprotected-mode no\ndir %s\nsentinel monitor %s %s %s 1\n"+
+		"sentinel down-after-milliseconds %s 500\nsentinel failover-timeout %s 5000\n", r.Port, dir, name, host, port, name, name)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	if r.log, err = os.Create(filepath.Join(dir, "log")); err != nil {
+		return nil, err
+	}
+	r.args = []string{"--sentinel", file, "--sentinel"}
+	return r, r.Start()
+}

@@ -34,6 +34,8 @@ const (
 const (
 	connectTimeout = 5 * time.Second
 	readTimeout    = 15 * time.Second
+	// slowTimeout is for the feed, which nobody waits for.
+	slowTimeout = 30 * time.Second
 	// writeTimeout includes the wait for another writer's turn.
 	writeTimeout = 60 * time.Second
 	// abandoned ends a transaction whose process stopped in it: it holds the
@@ -75,12 +77,14 @@ func OpenPostgres(ctx context.Context, dsn string, opts Options) (*Store, error)
 	if opts.MaxWait <= 0 {
 		opts.MaxWait = 30 * time.Second
 	}
+	patient := p.config.Copy()
+	patient.ConnectTimeout = slowTimeout
 	readers := p.connections - feedConnections - smallConnections - writerConnections - 1
 	s := &Store{
 		dialect: postgresDialect(p.schema, p.Location), maxWait: opts.MaxWait,
 		lookups: make(chan struct{}, readers-spareReaders),
 		reader:  connectPostgres(p.config, readers, readTimeout, nil),
-		feed:    connectPostgres(p.config, feedConnections, readTimeout, nil, neverPing),
+		feed:    connectPostgres(patient, feedConnections, slowTimeout, nil, neverPing),
 		small:   connectPostgres(p.config, smallConnections, readTimeout, durable),
 		writer:  connectPostgres(p.config, writerConnections, writeTimeout, durable),
 		remote:  &remote{config: p.config, schema: p.schema},
@@ -182,7 +186,14 @@ var neverPing = stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingP
 
 // hedgeEvery is how long the feed waits for an answer before it asks once more, on
 // another connection: the first may have been cut without a word.
-const hedgeEvery = 1200 * time.Millisecond
+const (
+	hedgeEvery = 1200 * time.Millisecond
+	// hedgeLong attempts may take as long as the caller has: they wait for a
+	// database that is slow, and connect to one. The others end early and so
+	// leave room for the next: one of them is the first to find the network back.
+	hedgeLong  = 2
+	hedgeShort = (feedConnections - hedgeLong) * hedgeEvery
+)
 
 // hedged returns the first answer of ask, which is asked again while none comes. A
 // slow database still answers the first call, as slow as it is; behind a dead
@@ -202,6 +213,12 @@ func hedged[T any](ctx context.Context, ask func(context.Context) (T, error)) (v
 		asked, waiting = asked+1, waiting+1
 		n := asked
 		go func() {
+			ctx := ctx
+			if n > hedgeLong {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, hedgeShort)
+				defer cancel()
+			}
 			value, err := ask(ctx)
 			answers <- answer{value, err, n}
 		}()
@@ -291,7 +308,8 @@ func (s *Store) pingShared(ctx context.Context) error {
 }
 
 const (
-	listenIdle  = 20 * time.Second // without news the connection is tried
+	listenIdle  = 20 * time.Second      // without news the connection is tried
+	listenAgain = 10 * time.Millisecond // after a connection that worked
 	listenRetry = 200 * time.Millisecond
 	listenPause = 5 * time.Second // the longest
 )
@@ -304,7 +322,7 @@ func (s *Store) Watch(ctx context.Context, wake func()) {
 	pause := listenRetry
 	for ctx.Err() == nil {
 		if s.listen(ctx, wake) {
-			pause = listenRetry
+			pause = listenAgain
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -312,7 +330,7 @@ func (s *Store) Watch(ctx context.Context, wake func()) {
 		case <-timer.C:
 		}
 		timer.Stop()
-		pause = min(2*pause, listenPause)
+		pause = min(max(2*pause, listenRetry), listenPause)
 	}
 }
 

@@ -2,11 +2,10 @@ package redisstore
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
-
-	"github.com/hivegate/hivegate/limiter"
 )
 
 // oneTag reports whether all keys lie in one place of a cluster.
@@ -67,25 +66,19 @@ func (a *ask) parts() []*part {
 }
 
 // askParts makes a decision whose subjects lie in different places of a cluster,
-// where no script reaches both: one after the other, and when one refuses, the
-// ones before are given back. So never more is let through than the limits say,
+// where no script reaches both: it asks all of them, and only if none refuses takes
+// from one after the other. Where one refuses after all, because others were faster,
+// the ones before are given back. So never more is let through than the limits say,
 // but for a moment tokens may be missing of a request that is then refused.
 func (s *Store) askParts(ctx context.Context, c rueidis.Client, a *ask, now time.Time, w *work) (outcome int, err error) {
 	parts := a.parts()
-	refusedAt := -1
-	for i, p := range parts {
-		if refusedAt >= 0 {
-			p.op, p.slots = opPeek, nil
-		}
-		if p.outcome, p.replies, err = s.exec(ctx, c, &p.ask, now, nil); err != nil {
+	if a.op == opDecide {
+		if outcome, err = s.checkParts(ctx, c, parts, now); err != nil {
 			return 0, err
 		}
-		if refusedAt < 0 && p.outcome != outAllowed {
-			refusedAt, outcome = i, p.outcome
-		}
 	}
-	if refusedAt > 0 && a.op == opDecide {
-		if err := s.takeBack(ctx, c, a.id, parts[:refusedAt], now); err != nil {
+	if a.op != opDecide || outcome == outAllowed {
+		if outcome, err = s.takeParts(ctx, c, a, parts, now); err != nil {
 			return 0, err
 		}
 	}
@@ -95,9 +88,53 @@ func (s *Store) askParts(ctx context.Context, c rueidis.Client, a *ask, now time
 			w.replies[place] = p.replies[j]
 		}
 	}
-	// What a later part lacks counts too: the longest wait is told.
-	if outcome == outNoSlot && lacks(a.buckets, w.replies) {
-		outcome = outNeither
+	return outcome, nil
+}
+
+// checkParts asks all parts, and takes nothing.
+func (s *Store) checkParts(ctx context.Context, c rueidis.Client, parts []*part, now time.Time) (outcome int, err error) {
+	tokens, slots := false, false
+	for _, p := range parts {
+		check := p.ask
+		check.op = opCheck
+		if p.outcome, p.replies, err = s.exec(ctx, c, &check, now, nil); err != nil {
+			return 0, err
+		}
+		for i, word := range p.words { // what it reports has arrived
+			if want, _, ok := strings.Cut(word, " "); ok {
+				p.words[i] = want + " 0 0 0 0 0 0"
+			}
+		}
+		tokens = tokens || p.outcome == outNoTokens || p.outcome == outNeither
+		slots = slots || p.outcome == outNoSlot || p.outcome == outNeither
+	}
+	switch {
+	case tokens && slots:
+		return outNeither, nil
+	case tokens:
+		return outNoTokens, nil
+	case slots:
+		return outNoSlot, nil
+	}
+	return outAllowed, nil
+}
+
+// takeParts takes from all parts, or from none.
+func (s *Store) takeParts(ctx context.Context, c rueidis.Client, a *ask, parts []*part, now time.Time) (outcome int, err error) {
+	for i, p := range parts {
+		if outcome != outAllowed { // what the rest holds is told, too
+			p.op, p.slots = opPeek, nil
+		}
+		if p.outcome, p.replies, err = s.exec(ctx, c, &p.ask, now, nil); err != nil {
+			return 0, err
+		}
+		if outcome != outAllowed || p.outcome == outAllowed {
+			continue
+		}
+		outcome = p.outcome
+		if err := s.takeBack(ctx, c, a.id, parts[:i], now); err != nil {
+			return 0, err
+		}
 	}
 	return outcome, nil
 }
@@ -124,13 +161,4 @@ func (s *Store) takeBack(ctx context.Context, c rueidis.Client, id string, parts
 		}
 	}
 	return nil
-}
-
-func lacks(buckets []limiter.Total, replies []reply) bool {
-	for i := range buckets {
-		if replies[i].State(buckets[i].Limit, buckets[i].Cost).Wait > 0 {
-			return true
-		}
-	}
-	return false
 }

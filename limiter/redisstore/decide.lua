@@ -8,7 +8,8 @@
 -- ARGV: op, now, number of buckets, life of a slot lease, lease id,
 --       then for each bucket its figures, cost and a third word,
 --       then for each slot the highest count that leaves room, and how many to take.
---   op    d: decide; p: peek; r: give cost back; m: merge what a node decided alone
+--   op    d: decide; c: decide, but take nothing; p: peek; r: give cost back; m: merge
+--         what a node decided alone
 --   now   microseconds; empty: this server's clock
 --   figures  "n per burst rate": tokens, nanoseconds, tokens, tokens a second
 --   third word  d: empty, or "want gen used back gen used back" of a node that leases
@@ -167,7 +168,7 @@ local buckets = {}
 for i = 1, count do
   local b = load(i)
   buckets[i] = b
-  if op == 'd' then
+  if op == 'd' or op == 'c' then
     if b.word ~= '' then
       local want, g1, u1, r1, g2, u2, r2 = string.match(b.word, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
       b.want = tonumber(want)
@@ -191,7 +192,7 @@ for i = 1, count do
 end
 
 local slots = #KEYS - count
-if op == 'd' and slots > 0 then
+if (op == 'd' or op == 'c') and slots > 0 then
   local at = 5 + 3 * count
   for i = 1, slots do
     local key = KEYS[count + i]
@@ -203,7 +204,7 @@ if op == 'd' and slots > 0 then
     for i = 1, slots do
       if redis.call('ZCARD', KEYS[count + i]) > tonumber(ARGV[at + 2 * i - 1]) then outcome = 3 end
     end
-  elseif outcome == 0 then
+  elseif outcome == 0 and op == 'd' then
     local life = tonumber(ARGV[4])
     for i = 1, slots do
       local key = KEYS[count + i]

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/hivegate/hivegate/limiter"
 )
 
@@ -46,6 +48,8 @@ type leases struct {
 	seed   maphash.Seed
 	shards [leaseShards]leaseShard
 	asks   chan *lease
+	stop   chan struct{} // closed by close
+	ended  sync.WaitGroup
 	// decided counts the decisions on leased tokens.
 	decided atomic.Uint64
 }
@@ -63,6 +67,9 @@ type lease struct {
 	limit   *limiter.Limit
 	parcels []parcel // oldest first; a few
 	asking  bool     // a batch is being asked for
+	// stale: the server went away, and tokens wait for it to take them back. The
+	// mirror counts them too, and is what this node spends from meanwhile.
+	stale bool
 
 	last  time.Time // of the last request
 	since time.Time // since when count counts
@@ -81,7 +88,7 @@ type parcel struct {
 }
 
 func newLeases(s *Store) *leases {
-	l := &leases{s: s, seed: maphash.MakeSeed(), asks: make(chan *lease, 1024)}
+	l := &leases{s: s, seed: maphash.MakeSeed(), asks: make(chan *lease, 1024), stop: make(chan struct{})}
 	for i := range l.shards {
 		l.shards[i].all = make(map[bucketName]*lease)
 	}
@@ -186,6 +193,9 @@ func sameFigures(a, b *limiter.Limit) bool {
 
 // left is how many tokens may be spent.
 func (l *lease) left(now time.Time) (n int) {
+	if l.stale {
+		return 0
+	}
 	for i := range l.parcels {
 		if p := &l.parcels[i]; now.Before(p.until) {
 			n += p.tokens
@@ -259,7 +269,7 @@ func (ls *leases) refillSoon(now time.Time, l *lease) {
 func (ls *leases) refillAll() {
 	for {
 		select {
-		case <-ls.s.stop:
+		case <-ls.stop:
 			return
 		case l := <-ls.asks:
 			ls.refill(time.Now(), l)
@@ -274,30 +284,29 @@ func (ls *leases) refill(now time.Time, l *lease) {
 	word, epoch := l.report(now, want, false)
 	limit := l.limit
 	l.shard.mu.Unlock()
-	ls.send(now, l, limit, word, epoch)
+	if c := ls.s.fast.Load(); c != nil {
+		if err := ls.send(c.Client, now, l, limit, word, epoch); err != nil {
+			ls.s.lost(err, tag(l.subject))
+		}
+		return
+	}
+	l.shard.mu.Lock()
+	l.asking = false
+	l.shard.mu.Unlock()
 }
 
 // send brings a report to the server, and what it lends back.
-func (ls *leases) send(now time.Time, l *lease, limit *limiter.Limit, word string, epoch uint64) {
+func (ls *leases) send(c rueidis.Client, now time.Time, l *lease, limit *limiter.Limit, word string, epoch uint64) error {
 	s := ls.s
-	c := s.fast.Load()
-	if c == nil {
-		l.shard.mu.Lock()
-		l.asking = false
-		l.shard.mu.Unlock()
-		return
-	}
 	w := takeWork()
 	defer w.free()
 	w.opened = append(w.opened[:0], limiter.Total{Limit: limit, Subject: l.subject})
 	a := ask{op: opDecide, buckets: w.opened, words: []string{word}, epochs: []uint64{epoch}}
-	if _, err := s.ask(c.Client, &a, now, w); err != nil {
-		if s.ctx.Err() == nil {
-			s.lost(err, tag(l.subject))
-		}
-		return
+	if _, err := s.ask(c, &a, now, w); err != nil {
+		return err
 	}
 	ls.got(now, &a, w.replies)
+	return nil
 }
 
 // report is the script's third word: what is asked for, and of up to two parcels
@@ -329,6 +338,7 @@ func (l *lease) report(now time.Time, want int, all bool) (word string, epoch ui
 		}
 	}
 	l.parcels = keep
+	l.stale = l.stale && len(keep) > 0
 	for ; told < 2; told++ {
 		b = append(b, " 0 0 0"...)
 	}
@@ -406,22 +416,28 @@ func (ls *leases) mayRaise(now time.Time, t *limiter.Total) bool {
 	return true
 }
 
-// forget drops all tokens: the server that lent them is away. The mirror has them.
+// forget lets no more tokens be spent: the server that lent them is away.
 func (ls *leases) forget() {
 	for i := range ls.shards {
 		sh := &ls.shards[i]
 		sh.mu.Lock()
 		sh.epoch++
 		for _, l := range sh.all {
-			l.parcels, l.asking = nil, false
+			l.stale, l.asking = len(l.parcels) > 0, false
 		}
 		sh.mu.Unlock()
 	}
 }
 
-// tidy returns tokens that nobody asks for, or that are about to run out, and
-// forgets the rates of buckets that are not used any more.
-func (ls *leases) tidy(now time.Time, all bool) {
+// Which leases bringBack reports on.
+const (
+	backUnused = iota // those that nobody asks for, or that are about to run out
+	backStale         // those from before the server went away
+	backAll
+)
+
+// bringBack returns tokens, and forgets the rates of buckets that are not used any more.
+func (ls *leases) bringBack(c rueidis.Client, now time.Time, which int) error {
 	type due struct {
 		l     *lease
 		limit *limiter.Limit
@@ -434,13 +450,14 @@ func (ls *leases) tidy(now time.Time, all bool) {
 		sh.mu.Lock()
 		for name, l := range sh.all {
 			if len(l.parcels) == 0 {
+				l.stale = false
 				if now.Sub(l.last) > forgetAfter && !l.asking {
 					delete(sh.all, name)
 				}
 				continue
 			}
 			late := !now.Add(leaseLife / 4).Before(l.parcels[0].until)
-			if all || now.Sub(l.last) > idleAfter || late && !l.asking {
+			if which == backAll || l.stale || which == backUnused && (now.Sub(l.last) > idleAfter || late && !l.asking) {
 				word, epoch := l.report(now, 0, true)
 				list = append(list, due{l, l.limit, word, epoch})
 			}
@@ -448,13 +465,25 @@ func (ls *leases) tidy(now time.Time, all bool) {
 		sh.mu.Unlock()
 	}
 	for _, d := range list {
-		ls.send(now, d.l, d.limit, d.word, d.epoch)
+		if err := ls.send(c, now, d.l, d.limit, d.word, d.epoch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start begins to ask for batches in the background.
+func (ls *leases) start() {
+	for range refillers {
+		ls.ended.Go(ls.refillAll)
 	}
 }
 
 // close brings everything back.
 func (ls *leases) close() {
-	if ls.s.opts.Lease {
-		ls.tidy(time.Now(), true)
+	close(ls.stop)
+	ls.ended.Wait() // what they were lent must be known
+	if c := ls.s.fast.Load(); c != nil && ls.s.opts.Lease {
+		_ = ls.bringBack(c.Client, time.Now(), backAll) // else it is refilled
 	}
 }

@@ -57,9 +57,7 @@ func (s *Store) start() {
 	s.once.Do(func() {
 		s.ended.Go(s.tend)
 		if s.opts.Lease {
-			for range refillers {
-				s.ended.Go(s.leases.refillAll)
-			}
+			s.leases.start()
 		}
 	})
 }
@@ -226,7 +224,13 @@ func (s *Store) bringBack(ctx context.Context, client *rueidis.Client, tag strin
 	if err := s.beat(ctx, c); err != nil {
 		return err
 	}
-	return s.merge(ctx, c, true)
+	if err := s.merge(ctx, c, true); err != nil {
+		return err
+	}
+	if s.opts.Lease {
+		return s.leases.bringBack(c, time.Now(), backStale)
+	}
+	return nil
 }
 
 // greet connects to all nodes of a cluster, so that no request has to. One that
@@ -340,6 +344,8 @@ func (s *Store) tidy() {
 		s.lost(err, "")
 	}
 	if s.opts.Lease && !s.opts.HandClock {
-		s.leases.tidy(time.Now(), false)
+		if err := s.leases.bringBack(c.Client, time.Now(), backUnused); err != nil {
+			s.lost(err, "")
+		}
 	}
 }

@@ -27,6 +27,7 @@ var (
 // What the script is asked for; decide.lua says what each means.
 const (
 	opDecide = "d"
+	opCheck  = "c"
 	opPeek   = "p"
 	opRefund = "r"
 	opMerge  = "m"
