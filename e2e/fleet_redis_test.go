@@ -77,7 +77,7 @@ func TestFleetAdmitsWhatOneBucketWould(t *testing.T) {
 					t.Errorf("owner %d: %.0f passed, one bucket lets at least %.2f through", o, passed, atLeast)
 				}
 			}
-			t.Logf("%s: %d requests, %.0f passed of %.0f (%+.2f %%); by owner %+.2f %% to %+.2f %%", c.mode, sent, all, could,
+			t.Logf("%s: %d requests (%.1f times the limit; less than 3 is a slow machine), %.0f passed of %.0f (%+.2f %%); by owner %+.2f %% to %+.2f %%", c.mode, sent, 60*float64(sent)/size.lasts.Seconds()/float64(size.perMinute*size.owners), all, could,
 				100*(all/could-1), 100*(least-1), 100*(most-1))
 			for _, g := range f.gates {
 				if up := g.metric(t, "hivegate_store_up", `store="limiter"`); up != 1 {

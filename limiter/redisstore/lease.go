@@ -464,10 +464,33 @@ func (ls *leases) bringBack(c rueidis.Client, now time.Time, which int) error {
 		}
 		sh.mu.Unlock()
 	}
-	for _, d := range list {
-		if err := ls.send(c, now, d.l, d.limit, d.word, d.epoch); err != nil {
-			return err
+	for len(list) > 0 {
+		n := min(len(list), mergeBatch)
+		execs := make([]rueidis.LuaExec, n)
+		asks := make([]ask, n)
+		for i := range execs {
+			d := &list[i]
+			asks[i] = ask{op: opDecide, words: []string{d.word}, epochs: []uint64{d.epoch},
+				buckets: []limiter.Total{{Limit: d.limit, Subject: d.l.subject}}}
+			execs[i].Keys, execs[i].Args = ls.s.args(&asks[i], now)
 		}
+		// All at once: one after the other they would come too late on a busy node.
+		ctx, cancel := context.WithTimeout(ls.s.ctx, reachTimeout)
+		for i, r := range decideScript.ExecMulti(ctx, c, execs...) {
+			text, err := r.ToString()
+			if err == nil {
+				var replies []reply
+				if _, replies, err = parse(text, 1, nil); err == nil {
+					ls.got(now, &asks[i], replies)
+				}
+			}
+			if err != nil {
+				cancel()
+				return err
+			}
+		}
+		cancel()
+		list = list[n:]
 	}
 	return nil
 }
