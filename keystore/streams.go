@@ -225,9 +225,11 @@ func (v *Verifier) recheck() {
 	s := &v.streams
 	s.mu.Lock()
 	again := s.again
-	if len(again) != 0 {
-		s.again = make(map[ID]struct{})
+	if len(again) == 0 {
+		s.mu.Unlock() // the map stays shared, and must not be walked
+		return
 	}
+	s.again = make(map[ID]struct{})
 	s.mu.Unlock()
 	for id := range again {
 		if !s.open(id) {
