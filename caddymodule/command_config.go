@@ -88,6 +88,8 @@ func (c *commandConfig) app() (*App, context.CancelFunc, error) {
 			return nil, nil, fmt.Errorf("read the hivegate options: %w", err)
 		}
 	}
+	// A command counts nothing: it needs no shared limiter, nor its server.
+	app.LimiterRaw = nil
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
 	closeApp := func() {
 		// The last reference closes what was opened, which nothing was.
