@@ -21,6 +21,9 @@ import (
 // commandConfig is a configuration as a command sees it: read, never run.
 type commandConfig struct {
 	apps map[string]json.RawMessage
+	// countsNothing leaves the limiter out, so that no command asks for a shared
+	// one's server.
+	countsNothing bool
 }
 
 // loadCommandConfig reads and adapts the configuration that the flags name.
@@ -55,7 +58,7 @@ func loadCommandConfig(cmd *cobra.Command) (*commandConfig, error) {
 	if err := json.Unmarshal(raw, &cfg); err != nil {
 		return nil, fmt.Errorf("read configuration %s: %w (a Caddyfile of another name needs --adapter caddyfile)", path, err)
 	}
-	return &commandConfig{apps: cfg.Apps}, nil
+	return &commandConfig{apps: cfg.Apps, countsNothing: true}, nil
 }
 
 // adapt turns the file into JSON, choosing the adapter as Caddy does.
@@ -88,8 +91,9 @@ func (c *commandConfig) app() (*App, context.CancelFunc, error) {
 			return nil, nil, fmt.Errorf("read the hivegate options: %w", err)
 		}
 	}
-	// A command counts nothing: it needs no shared limiter, nor its server.
-	app.LimiterRaw = nil
+	if c.countsNothing {
+		app.LimiterRaw = nil
+	}
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
 	closeApp := func() {
 		// The last reference closes what was opened, which nothing was.
