@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -337,5 +338,35 @@ func TestAClosedNodeBringsItsTokensBack(t *testing.T) {
 	}
 	if got := st[0].Remaining; got != 10_000-passed {
 		t.Fatalf("%d left after %d of 10,000, %d of them on leased tokens", got, passed, s.Local())
+	}
+}
+
+// TestALimiterThatIsOnlyMadeConnectsToNothing: validating a configuration makes one
+// and closes it.
+func TestALimiterThatIsOnlyMadeConnectsToNothing(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	came := make(chan struct{}, 1)
+	go func() {
+		if conn, err := listener.Accept(); err == nil {
+			_ = conn.Close()
+			came <- struct{}{}
+		}
+		close(came)
+	}()
+	addr, err := redisstore.ParseURL("redis://" + listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, lease := range []bool{false, true} {
+		if err := redisstore.New(redisstore.Options{Address: addr, Lease: lease}).Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = listener.Close()
+	if _, connected := <-came; connected {
+		t.Fatal("it has connected")
 	}
 }

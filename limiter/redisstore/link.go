@@ -180,7 +180,7 @@ func (s *Store) reach() {
 		defer close(l.tried)
 	}
 	if err != nil {
-		if l.state == linkNew {
+		if l.state == linkNew && s.ctx.Err() == nil {
 			l.since = time.Now()
 			s.log().Warn("the limiter's server is away; this node decides alone as on_failure says",
 				slog.String("server", s.addr.String()), slog.String("on_failure", s.opts.OnFailure.String()), slog.Any("error", err))

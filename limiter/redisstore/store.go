@@ -299,7 +299,7 @@ func (s *Store) Ping(ctx context.Context) error {
 // Close implements [limiter.Limiter]. Tokens that were leased and not spent go
 // back; slots that are still held run out.
 func (s *Store) Close() error {
-	s.start() // so that nothing starts afterwards
+	s.once.Do(func() {}) // what was never used opens nothing, now least of all
 	s.leases.close()
 	s.end()
 	s.ended.Wait()
