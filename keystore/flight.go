@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,6 +24,9 @@ type flight struct {
 	// arrival is the place in the queue that was given to the first leader; 0:
 	// none yet. Of the leader alone.
 	arrival uint64
+	// hashing is set while the leader computes: then the answer is certain to
+	// come, and waiting has no other end. Written by the leader.
+	hashing atomic.Bool
 }
 
 // follower waits for the leader. The buffer takes the one signal it is sent.
@@ -97,24 +101,9 @@ func (v *Verifier) settle(a *attempt, e *Entry, s *secretState, i int) Outcome {
 	if w == nil {
 		return v.lead(a, e, s, i, f)
 	}
-	limit := time.NewTimer(v.pool.wait)
-	defer limit.Stop()
-	var sig signal
-	select {
-	case sig = <-w.signal:
-	case <-a.ctx.Done():
-		if late, ok := v.flights.leave(f, w); ok && late == signalLead {
-			v.flights.abdicate(f)
-		}
-		a.err = a.ctx.Err()
-		return Unavailable
-	case <-limit.C:
-		late, ok := v.flights.leave(f, w)
-		if !ok {
-			v.overloaded()
-			return Overloaded
-		}
-		sig = late
+	sig, out := v.await(a, f, w)
+	if out != 0 {
+		return out
 	}
 	switch sig {
 	case signalRight:
@@ -129,6 +118,36 @@ func (v *Verifier) settle(a *attempt, e *Entry, s *secretState, i int) Outcome {
 	}
 	v.overloaded()
 	return Overloaded
+}
+
+// await waits for the leader's signal. Where it gives up it returns how that
+// ends instead.
+func (v *Verifier) await(a *attempt, f *flight, w *follower) (signal, Outcome) {
+	limit := time.NewTimer(v.pool.wait)
+	defer limit.Stop()
+	for {
+		select {
+		case sig := <-w.signal:
+			return sig, 0
+		case <-a.ctx.Done():
+			if late, ok := v.flights.leave(f, w); ok && late == signalLead {
+				v.flights.abdicate(f)
+			}
+			a.err = a.ctx.Err()
+			return 0, Unavailable
+		case <-limit.C:
+			if f.hashing.Load() {
+				limit.Reset(v.pool.wait)
+				continue
+			}
+			late, ok := v.flights.leave(f, w)
+			if !ok {
+				v.overloaded()
+				return 0, Overloaded
+			}
+			return late, 0
+		}
+	}
 }
 
 // lead hashes for everybody in the flight.
@@ -170,6 +189,8 @@ func (v *Verifier) lead(a *attempt, e *Entry, s *secretState, i int, f *flight) 
 		a.err = a.ctx.Err()
 		return Unavailable
 	}
+	f.hashing.Store(true)
+	defer f.hashing.Store(false)
 	if !v.hash(e.rec.Secrets[i].Hash, a.credential, id) {
 		v.failures.put(f.key, a.now, failureFor)
 		e.core.failed(a.now)
