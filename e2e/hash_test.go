@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // burst sends n requests at once, each on its own goroutine, and returns how
@@ -130,6 +131,11 @@ func TestWithoutAMasterKeyNothingButBcryptIsStored(t *testing.T) {
 
 func TestTheMasterKeyFileIsPrivateAndItsPathIsLogged(t *testing.T) {
 	g := start(t, config{global: cheap, gate: oneRoute})
+	// The site may answer before the keystore is open; a command must not be
+	// first to make the key.
+	eventually(t, 10*time.Second, "the server logs the key file's path", func() bool {
+		return strings.Contains(g.log.String(), "keys.db.key")
+	})
 	k := g.createScoped(t, "farms:read")
 	g.get(t, "/farms", key(k.Key)).passed(t)
 	found := ""

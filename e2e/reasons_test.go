@@ -425,7 +425,7 @@ func wrong(t testing.TB, k created) string {
 // breakStore renames every table of the keystore under the running gate.
 func (g *gate) breakStore(t testing.TB) {
 	t.Helper()
-	db, err := sql.Open("sqlite", g.database())
+	db, err := sql.Open("sqlite", g.database()+"?_pragma=busy_timeout(5000)")
 	if err != nil {
 		t.Fatal(err)
 	}
