@@ -14,7 +14,7 @@ RACE := $(shell if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) e
 LINTER := $(shell command -v golangci-lint 2>/dev/null || { p="$$($(GO) env GOPATH)/bin/golangci-lint"; [ -x "$$p" ] && echo "$$p"; })
 
 .DEFAULT_GOAL := help
-.PHONY: help test servers vet lint lint-if-installed unit e2e flood reloads faults fleet revocations build fmt fuzz bench demo xcaddy routes clean
+.PHONY: help test servers vet lint lint-if-installed unit e2e race flood reloads faults fleet revocations build fmt fuzz bench demo xcaddy routes clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; do printf '%-12s %s\n' "$$t" "$$d"; done
@@ -50,6 +50,9 @@ endif
 # On its own, after the others: it measures latencies, and shares the cores with nobody.
 e2e:
 	$(GO) test $(RACE) -timeout 40m ./e2e
+
+race: ## e2e with the race detector in the server as well
+	HIVEGATE_RACE=1 $(GO) test -race -count=1 -timeout 40m ./e2e
 
 flood: ## 2,000 bad keys a second for 20 s: p50 and p99 with and without
 	HIVEGATE_FLOOD=full $(GO) test -count=1 -v -timeout $(TIMEOUT) -run '^TestFlood' ./e2e

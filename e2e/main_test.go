@@ -31,7 +31,7 @@ func run(m *testing.M) int {
 	} else {
 		tool, err = filepath.Abs(tool)
 	}
-	if program = tool; err == nil && raceEnabled && os.Getenv("HIVEGATE_BIN") == "" {
+	if program = tool; err == nil && raceEnabled && os.Getenv("HIVEGATE_RACE") != "" && os.Getenv("HIVEGATE_BIN") == "" {
 		program, err = build(filepath.Join(dir, "hivegate-race"), "-race")
 	}
 	if err != nil {
