@@ -124,11 +124,7 @@ func exit(cmd *cobra.Command, code int, err error) error {
 
 // openEnv opens the keystore that the configuration names.
 func openEnv(cmd *cobra.Command, mayCreate bool) (*keycli.Env, error) {
-	cfg, err := loadCommandConfig(cmd)
-	if err != nil {
-		return nil, err
-	}
-	app, cancel, err := cfg.app()
+	_, app, cancel, err := commandApp(cmd)
 	if err != nil {
 		return nil, err
 	}

@@ -107,6 +107,16 @@ func (c *commandConfig) app() (*App, context.CancelFunc, error) {
 	return app, closeApp, nil
 }
 
+// commandApp reads the configuration that the flags name and provisions its app.
+func commandApp(cmd *cobra.Command) (*commandConfig, *App, context.CancelFunc, error) {
+	cfg, err := loadCommandConfig(cmd)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	app, cancel, err := cfg.app()
+	return cfg, app, cancel, err
+}
+
 // keeper is what manages the keys of this configuration.
 func (rt *runtime) keeper(store keystore.Store, crypto *keystore.Crypto) *keystore.Keeper {
 	return &keystore.Keeper{

@@ -26,11 +26,7 @@ It is safe to run several at once, and beside running servers.`,
 }
 
 func migrate(cmd *cobra.Command, _ []string) (err error) {
-	cfg, err := loadCommandConfig(cmd)
-	if err != nil {
-		return err
-	}
-	app, cancel, err := cfg.app()
+	_, app, cancel, err := commandApp(cmd)
 	if err != nil {
 		return err
 	}

@@ -48,11 +48,7 @@ func inspectToken(cmd *cobra.Command, _ []string) error {
 	if token == "" {
 		return keycli.UsageError("standard input is empty: write 'token inspect < FILE'")
 	}
-	cfg, err := loadCommandConfig(cmd)
-	if err != nil {
-		return err
-	}
-	app, cancel, err := cfg.app()
+	_, app, cancel, err := commandApp(cmd)
 	if err != nil {
 		return err
 	}

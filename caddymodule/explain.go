@@ -77,11 +77,7 @@ func runExplain(cmd *cobra.Command, _ []string) error {
 	if path == "" {
 		return keycli.UsageError("--path is missing")
 	}
-	cfg, err := loadCommandConfig(cmd)
-	if err != nil {
-		return err
-	}
-	app, cancel, err := cfg.app()
+	cfg, app, cancel, err := commandApp(cmd)
 	if err != nil {
 		return err
 	}

@@ -151,14 +151,9 @@ func onSubject(open Opener, cmd *cobra.Command, fn func(*session, *subjectFlags)
 	return cmd
 }
 
-func totpEnroll(open Opener) *cobra.Command {
-	return onSubject(open, &cobra.Command{
-		Use:   "enroll (--owner O | --key ID | --issuer NAME --sub SUB) [--json]",
-		Short: "Makes a second factor and shows it once",
-		Long: `Makes a second factor and shows its secret, a QR code for authenticator apps and
-eight recovery codes, the only time that they are shown. It counts once
-'totp confirm' has seen a code.`,
-	}, func(s *session, f *subjectFlags) error {
+// onFactor makes a command on the second factor of one subject.
+func onFactor(open Opener, cmd *cobra.Command, fn func(s *session, subject, shown string) error) *cobra.Command {
+	return onSubject(open, cmd, func(s *session, f *subjectFlags) error {
 		if s.Factors == nil {
 			return errNoMaster
 		}
@@ -166,6 +161,18 @@ eight recovery codes, the only time that they are shown. It counts once
 		if err != nil {
 			return err
 		}
+		return fn(s, subject, shown)
+	})
+}
+
+func totpEnroll(open Opener) *cobra.Command {
+	return onFactor(open, &cobra.Command{
+		Use:   "enroll (--owner O | --key ID | --issuer NAME --sub SUB) [--json]",
+		Short: "Makes a second factor and shows it once",
+		Long: `Makes a second factor and shows its secret, a QR code for authenticator apps and
+eight recovery codes, the only time that they are shown. It counts once
+'totp confirm' has seen a code.`,
+	}, func(s *session, subject, shown string) error {
 		e, err := s.Factors.Enroll(s.ctx, s.now, subject)
 		if err != nil {
 			return err
@@ -192,20 +199,13 @@ eight recovery codes, the only time that they are shown. It counts once
 
 func totpConfirm(open Opener) *cobra.Command {
 	var code string
-	cmd := onSubject(open, &cobra.Command{
+	cmd := onFactor(open, &cobra.Command{
 		Use:   "confirm --code N (--owner O | --key ID | --issuer NAME --sub SUB)",
 		Short: "Puts a second factor in force, given a code of it",
 		Long:  "Puts a second factor in force, given a code of it. The code is used up.",
-	}, func(s *session, f *subjectFlags) error {
+	}, func(s *session, subject, shown string) error {
 		if code == "" {
 			return UsageError("--code is missing")
-		}
-		if s.Factors == nil {
-			return errNoMaster
-		}
-		subject, shown, err := f.subject(s)
-		if err != nil {
-			return err
 		}
 		out, err := s.Factors.Confirm(s.ctx, s.now, subject, code)
 		switch {
@@ -225,17 +225,10 @@ func totpConfirm(open Opener) *cobra.Command {
 }
 
 func totpStatus(open Opener) *cobra.Command {
-	return onSubject(open, &cobra.Command{
+	return onFactor(open, &cobra.Command{
 		Use:   "status (--owner O | --key ID | --issuer NAME --sub SUB) [--json]",
 		Short: "Says whether a second factor is in force",
-	}, func(s *session, f *subjectFlags) error {
-		if s.Factors == nil {
-			return errNoMaster
-		}
-		subject, shown, err := f.subject(s)
-		if err != nil {
-			return err
-		}
+	}, func(s *session, subject, shown string) error {
 		return s.factorStatus(subject, shown)
 	})
 }
@@ -284,18 +277,11 @@ func timeOrNil(t time.Time) *time.Time {
 }
 
 func totpRemove(open Opener) *cobra.Command {
-	return onSubject(open, &cobra.Command{
+	return onFactor(open, &cobra.Command{
 		Use:   "remove (--owner O | --key ID | --issuer NAME --sub SUB)",
 		Short: "Removes a second factor; routes that ask for one then refuse",
-	}, func(s *session, f *subjectFlags) error {
-		if s.Factors == nil {
-			return errNoMaster
-		}
-		subject, shown, err := f.subject(s)
-		if err != nil {
-			return err
-		}
-		err = s.Factors.Remove(s.ctx, subject)
+	}, func(s *session, subject, shown string) error {
+		err := s.Factors.Remove(s.ctx, subject)
 		if errors.Is(err, totp.ErrNotEnrolled) {
 			return fmt.Errorf("%s has no second factor", shown)
 		}
