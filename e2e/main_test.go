@@ -44,7 +44,12 @@ func run(m *testing.M) int {
 
 // build builds cmd/hivegate and returns the path that it was given.
 func build(path string, flags ...string) (string, error) {
-	cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), "../cmd/hivegate")...)
+	return buildPackage("../cmd/hivegate", path, flags...)
+}
+
+// buildPackage builds a program and returns the path that it was given.
+func buildPackage(pkg, path string, flags ...string) (string, error) {
+	cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), pkg)...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	return path, cmd.Run()
 }
