@@ -41,7 +41,8 @@ type config struct {
 	caddyfile string
 	// files are written beside the Caddyfile.
 	files map[string]string
-	// env is added to the environment, of the commands too.
+	// env is added to the environment, of the commands too; the words above stand
+	// for the same in it.
 	env []string
 }
 
@@ -152,7 +153,9 @@ func cleanEnv() []string {
 // write puts a configuration in the place of the gate's own.
 func (g *gate) write(t testing.TB, c config) {
 	t.Helper()
-	g.env = append(g.env, c.env...)
+	for _, e := range c.env {
+		g.env = append(g.env, g.fill(e))
+	}
 	for name, text := range c.files {
 		if err := os.WriteFile(filepath.Join(g.dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

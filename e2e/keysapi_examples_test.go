@@ -8,35 +8,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"time"
 )
 
-// keysExample is a shipped Caddyfile, changed in nothing but its addresses.
-func keysExample(t *testing.T, name string) config {
-	t.Helper()
-	text, err := os.ReadFile("../examples/" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := string(text)
-	for old, with := range map[string]string{
-		"\n{\n":             "\n{\n\tadmin ADMIN\n\tpersist_config off\n\tdefault_bind 127.0.0.1\n",
-		"\napi.example.com": "\nhttp://SITE0",
-		"127.0.0.1:9001":    "FARM",
-	} {
-		if strings.Count(s, old) != 1 {
-			t.Fatalf("%s holds %q %d times, want once", name, old, strings.Count(s, old))
-		}
-		s = strings.Replace(s, old, with, 1)
-	}
-	return config{caddyfile: s}
-}
-
 func TestTheHornetHiveExampleRunsAsItStands(t *testing.T) {
-	g := start(t, keysExample(t, "hornethive.Caddyfile"))
+	g := start(t, example(t, "hornethive.Caddyfile"))
 	root := g.create(t, "--owner", "ops", "--plan", "hivecore", "--scope", "*")
 	made := func(body string) created {
 		t.Helper()
@@ -65,7 +43,7 @@ func TestTheHornetHiveExampleRunsAsItStands(t *testing.T) {
 	explorer := made(`{"name":"e","owner":"explorer-2","permissions":["crews:read"]}`)
 	g.get(t, "/v1/crews", key(explorer.Key)).passed(t)
 	g.do(t, "POST", "/v1/crews", key(explorer.Key)).refused(t, 403, "insufficient_scope")
-	g.get(t, "/v1/api-keys", key(explorer.Key)).refused(t, 403, "insufficient_scope") // admin scopes guard the API
+	g.get(t, "/v1/api-keys/"+core.ID, key(explorer.Key)).refused(t, 404, "not_found") // another owner's
 	t.Run("outcomes at once", func(t *testing.T) {
 		entered, leave := make(chan struct{}), make(chan struct{})
 		g.farm.handle("/v1/crews/7/run", func(w http.ResponseWriter, r *http.Request) {
@@ -115,8 +93,8 @@ func session(secret, sub string) string {
 func TestTheHiveClawExampleRunsAsItStands(t *testing.T) {
 	const secret = "the-session-secret-of-the-web-site-0123456789"
 	book.add("the session secret", secret)
-	c := keysExample(t, "hiveclaw.Caddyfile")
-	c.env = []string{"HIVECLAW_SESSION_SECRET=" + secret}
+	c := example(t, "hiveclaw.Caddyfile")
+	c.env = append(c.env, "HIVECLAW_SESSION_SECRET="+secret)
 	g := start(t, c)
 	alice, bob := session(secret, "alice"), session(secret, "bob")
 	const keys, mcp = "/api/account/api-keys", "/api/v1/mcp"

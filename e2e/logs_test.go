@@ -103,7 +103,7 @@ func TestAccessLogsNameTheCallerTheRouteAndTheReason(t *testing.T) {
 // configuration: not in access logs, not in the errors of a backend that is away.
 func TestNoCredentialLandsInALogHoweverItWasSent(t *testing.T) {
 	hiveos := example(t, "hiveos.Caddyfile")
-	hiveos.caddyfile = strings.ReplaceAll(hiveos.caddyfile, "COMMAND", "127.0.0.1:1") // nobody there
+	hiveos.env = append(hiveos.env, "HIVEGATE_COMMAND=127.0.0.1:1") // nobody there
 	text, err := os.ReadFile("../Caddyfile.example")
 	if err != nil {
 		t.Fatal(err)
