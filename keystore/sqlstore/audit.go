@@ -104,11 +104,11 @@ type auditing struct {
 	by   keystore.Change
 	key  []byte
 	head auditHead
-	stmt *sql.Stmt
+	rows *rowWriter
 }
 
-// audit begins to append; end must follow.
-func (s *Store) audit(ctx context.Context, tx *sql.Tx, by keystore.Change) (*auditing, error) {
+// audit begins to append up to n changes; end must follow, and then close.
+func (s *Store) audit(ctx context.Context, tx *sql.Tx, by keystore.Change, n int) (*auditing, error) {
 	a := &auditing{s: s, tx: tx, by: by}
 	if key := s.auditKey.Load(); key != nil {
 		a.key = *key
@@ -117,7 +117,7 @@ func (s *Store) audit(ctx context.Context, tx *sql.Tx, by keystore.Change) (*aud
 	if err != nil {
 		return nil, fmt.Errorf("read the end of the audit trail: %w", err)
 	}
-	a.stmt, err = tx.PrepareContext(ctx, s.dialect.sql(`INSERT INTO audit (`+auditColumns+`) VALUES (`+marks(auditCount)+`)`))
+	a.rows, err = s.writeRows(ctx, tx, `audit`, auditColumns, auditCount, n)
 	return a, err
 }
 
@@ -148,8 +148,10 @@ func (a *auditing) add(ctx context.Context, before, after *keystore.Record, seq 
 	if err != nil {
 		return err
 	}
-	if _, err := a.stmt.ExecContext(ctx, row.N, row.At, row.Seq, row.KeyID, row.Action, row.Actor, row.Address,
-		row.Before, row.After, row.keyed, hash); err != nil {
+	err = a.rows.add(ctx, func(args []any) ([]any, error) {
+		return append(args, row.N, row.At, row.Seq, row.KeyID, row.Action, row.Actor, row.Address, row.Before, row.After, row.keyed, hash), nil
+	})
+	if err != nil {
 		return fmt.Errorf("write audit row: %w", err)
 	}
 	a.head.n, a.head.hash = row.N, hash
@@ -158,7 +160,9 @@ func (a *auditing) add(ctx context.Context, before, after *keystore.Record, seq 
 
 // end stores where the trail ends now.
 func (a *auditing) end(ctx context.Context) error {
-	defer func() { _ = a.stmt.Close() }()
+	if err := a.rows.flush(ctx); err != nil {
+		return fmt.Errorf("write audit row: %w", err)
+	}
 	_, err := a.tx.ExecContext(ctx, a.s.dialect.sql(`UPDATE audit_head SET n = ?, hash = ?, keyed = ?, mac = ? WHERE one = 1`),
 		a.head.n, a.head.hash, a.key != nil, a.head.digest(a.key))
 	if err != nil {
@@ -169,10 +173,11 @@ func (a *auditing) end(ctx context.Context) error {
 
 // auditOne appends one change.
 func (s *Store) auditOne(ctx context.Context, tx *sql.Tx, by keystore.Change, before, after *keystore.Record, seq int64) error {
-	a, err := s.audit(ctx, tx, by)
+	a, err := s.audit(ctx, tx, by, 1)
 	if err != nil {
 		return err
 	}
+	defer a.rows.close()
 	if err := a.add(ctx, before, after, seq); err != nil {
 		return err
 	}
@@ -182,10 +187,11 @@ func (s *Store) auditOne(ctx context.Context, tx *sql.Tx, by keystore.Change, be
 // auditNew appends the creation of records with the change numbers from first
 // on.
 func (s *Store) auditNew(ctx context.Context, tx *sql.Tx, by keystore.Change, recs []*keystore.Record, first int64) error {
-	a, err := s.audit(ctx, tx, by)
+	a, err := s.audit(ctx, tx, by, len(recs))
 	if err != nil {
 		return err
 	}
+	defer a.rows.close()
 	quiet := context.WithoutCancel(ctx) // see insert
 	for i, rec := range recs {
 		if err := ctx.Err(); err != nil {

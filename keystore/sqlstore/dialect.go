@@ -28,6 +28,8 @@ type dialect struct {
 	busy func(err error) bool
 	// duplicate reports a violated primary key or unique index.
 	duplicate func(err error) bool
+	// batch is how many rows one statement inserts; 0: one.
+	batch int
 	// raise adds its argument to the change number and returns the new one; it
 	// tells other processes where the database can.
 	raise string

@@ -25,6 +25,9 @@ const (
 	channel = "hivegate"
 	// migrationLock is the advisory lock that one migration holds at a time.
 	migrationLock = 0x68697665_67617465 // "hivegate"
+	// postgresBatch times the columns of a table stays below 65,536, the most
+	// arguments that a statement may have.
+	postgresBatch = 500
 	// defaultSchema keeps the tables apart from those of other programs.
 	defaultSchema = "hivegate"
 )
@@ -79,6 +82,7 @@ func postgresDialect(schema, location string) *dialect {
 			return false
 		},
 		duplicate: func(err error) bool { return postgresCode(err) == codeUniqueViolation },
+		batch:     postgresBatch,
 		lost:      postgresLost,
 		explain:   func(err error) error { return explainPostgres(schema, location, err) },
 	}

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/hivegate/hivegate/keystore"
@@ -156,43 +157,63 @@ func (s *Store) Touch(ctx context.Context, uses []keystore.Use) error {
 
 // insert stores new records with the change numbers from first on.
 func (s *Store) insert(ctx context.Context, tx *sql.Tx, recs []*keystore.Record, first int64) error {
-	key, err := tx.PrepareContext(ctx, s.dialect.sql(
-		`INSERT INTO keys (`+keyColumns+`) VALUES (`+marks(keyColumnCount)+`)`))
+	keys, err := s.writeRows(ctx, tx, `keys`, keyColumns, keyColumnCount, len(recs))
 	if err != nil {
 		return err
 	}
-	defer func() { _ = key.Close() }()
-	secret, err := tx.PrepareContext(ctx, s.dialect.sql(
-		`INSERT INTO secrets (`+secretColumns+`) VALUES (`+marks(secretColumnCount)+`)`))
+	defer keys.close()
+	secrets, err := s.writeRows(ctx, tx, `secrets`, secretColumns, secretColumnCount, len(recs))
 	if err != nil {
 		return err
 	}
-	defer func() { _ = secret.Close() }()
+	defer secrets.close()
 	// Watching a context costs the driver a goroutine per statement, a tenth of
 	// an import: look at it between the records instead.
 	quiet := context.WithoutCancel(ctx)
-	var args []any
 	for i, rec := range recs {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if args, err = keyValues(args[:0], rec, first+int64(i)); err != nil {
-			return &callerError{fmt.Errorf("create keys: %w", err)}
-		}
-		if _, err := key.ExecContext(quiet, args...); err != nil {
-			if s.dialect.duplicate(err) {
-				return &callerError{fmt.Errorf("key_%s: %w", rec.ID[:], keystore.ErrExists)}
+		err := keys.add(quiet, func(args []any) ([]any, error) {
+			args, err := keyValues(args, rec, first+int64(i))
+			if err != nil {
+				return nil, &callerError{fmt.Errorf("create keys: %w", err)}
 			}
+			return args, nil
+		})
+		if err != nil {
+			return s.taken(err, recs[:i+1])
+		}
+	}
+	if err := keys.flush(quiet); err != nil {
+		return s.taken(err, recs)
+	}
+	for _, rec := range recs { // after all keys, which they refer to
+		if err := ctx.Err(); err != nil {
 			return err
 		}
 		for pos := range rec.Secrets {
-			args = secretValues(args[:0], rec.ID, pos, &rec.Secrets[pos])
-			if _, err := secret.ExecContext(quiet, args...); err != nil {
+			err := secrets.add(quiet, func(args []any) ([]any, error) {
+				return secretValues(args, rec.ID, pos, &rec.Secrets[pos]), nil
+			})
+			if err != nil {
 				return err
 			}
 		}
 	}
-	return nil
+	return secrets.flush(quiet)
+}
+
+// taken makes keystore.ErrExists of a violated primary key. It names the id where
+// only the last of recs can have been the one.
+func (s *Store) taken(err error, recs []*keystore.Record) error {
+	if !s.dialect.duplicate(err) {
+		return err
+	}
+	if s.dialect.batch > 1 && len(recs) > 1 {
+		return &callerError{fmt.Errorf("one of the new keys: %w", keystore.ErrExists)}
+	}
+	return &callerError{fmt.Errorf("key_%s: %w", recs[len(recs)-1].ID[:], keystore.ErrExists)}
 }
 
 // replace stores after in the place of before.
@@ -231,17 +252,24 @@ func (s *Store) replace(ctx context.Context, tx *sql.Tx, before, after *keystore
 func (s *Store) checkHints(ctx context.Context, tx *sql.Tx, recs ...*keystore.Record) error {
 	seen := make(map[string]bool) // bounded by recs
 	for _, rec := range recs {
-		if rec.Hint == "" || seen[rec.Hint] {
-			continue
+		if rec.Hint != "" {
+			seen[rec.Hint] = true
 		}
-		seen[rec.Hint] = true
-		var n int
+	}
+	for hints := range slices.Chunk(slices.Sorted(maps.Keys(seen)), max(1, s.dialect.batch)) {
+		args := make([]any, 0, len(hints)+1)
+		for _, hint := range hints {
+			args = append(args, hint)
+		}
+		var full string
 		err := tx.QueryRowContext(ctx, s.dialect.sql(
-			`SELECT count(*) FROM keys WHERE hint = ? AND hint <> '' AND revoked_at IS NULL`), rec.Hint).Scan(&n)
-		if err != nil {
+			`SELECT hint FROM keys WHERE hint IN (`+marks(len(hints))+`) AND hint <> '' AND revoked_at IS NULL
+			GROUP BY hint HAVING count(*) > ? LIMIT 1`), append(args, maxSharedHint)...).Scan(&full)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+		case err != nil:
 			return err
-		}
-		if n > maxSharedHint {
+		default:
 			return &callerError{keystore.ErrHintFull}
 		}
 	}
