@@ -210,6 +210,7 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 //		require_https [strict]
 //		strip NAME…
 //		allow_in_path percent|semicolon|encoded_slash …
+//		cors ORIGIN… { headers NAME…; max_age 10m }
 //		health PATH [ready PATH]
 //		docs_url URL
 //	}

@@ -29,12 +29,12 @@ var gateOptions = map[string]option[*Gate]{
 	"accept_aal2":       {once: true, read: readAcceptAAL2},
 	"signature":         {once: true, read: readSignature},
 	"keys_api":          {once: true, read: readKeysAPI},
+	"cors":              {once: true, read: readCORS},
 	"docs_url":          {once: true, read: oneWord("docs_url URL", func(g *Gate) *string { return &g.DocsURL })},
 }
 
 // gateLater are subdirectives of the grammar that are not built yet.
 var gateLater = map[string]string{
-	"cors":           "use Caddy's 'header' and 'respond' for now",
 	"backend_errors": "backend errors pass as they are for now",
 	"shadow":         "shadow mode is still to come",
 }

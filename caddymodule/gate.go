@@ -70,6 +70,9 @@ type Gate struct {
 	RequireHTTPS string `json:"require_https,omitempty"`
 	// Further request headers to remove, in any spelling. Default: none.
 	Strip []string `json:"strip,omitempty"`
+	// Which pages of other origins may read this site's answers. Default: none;
+	// preflights pass to public routes only.
+	CORS *CORS `json:"cors,omitempty"`
 	// What the path check lets pass: any of `percent`, `semicolon` and
 	// `encoded_slash`. Default: none. Misuse: gate and backend may read such a
 	// path differently.
@@ -117,6 +120,7 @@ type compiledGate struct {
 	forwardTokens bool // JWTs and static keys go on
 	identity      identityNames
 	keys          *compiledKeys // nil: no keys_api
+	cors          *compiledCORS // nil: off
 }
 
 // compiledRoute is what the gate needs of a route beside the policy's part.
@@ -186,7 +190,7 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 func compileGate(g *Gate, s *settings) (*compiledGate, *configError) {
 	c := &compiledGate{headersX: true, headersIETF: true, formats: s.formats}
 	for _, step := range []func(*Gate, *settings, *compiledGate) *configError{
-		compileWords, compileAccept, compileCredentials, compileForward, compileSignature, compileRoutes, compileProtection, compileKeysAPI, compileHealth,
+		compileWords, compileAccept, compileCredentials, compileForward, compileSignature, compileRoutes, compileProtection, compileKeysAPI, compileHealth, compileCORS,
 	} {
 		if err := step(g, s, c); err != nil {
 			return nil, err

@@ -31,6 +31,9 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if g.ownPath(x) { // health and ready
 		return nil
 	}
+	if g.c.cors != nil && x.preflight() {
+		return nil
+	}
 	public, ref := x.lookUp()
 	if ref != nil {
 		return x.refuse(ref)
@@ -78,6 +81,9 @@ func (x *exchange) begin() *refusal.Refusal {
 	}
 	x.loginHeaders = x.g.c.cleaner.Clean(x.r.Header, x.trusted)
 	x.cleanTrailers()
+	if x.g.c.cors != nil {
+		x.startCORS()
+	}
 	return nil
 }
 

@@ -26,7 +26,7 @@ type metrics struct {
 func newMetrics(reg *prometheus.Registry, rt *runtime) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "hivegate_requests_total", Help: "Requests decided, by outcome (allowed or the reason of refusal), kind of principal and plan.",
+			Name: "hivegate_requests_total", Help: "Requests decided, by outcome (allowed, preflight or the reason of refusal), kind of principal and plan.",
 		}, []string{"outcome", "kind", "plan"}),
 		decision: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "hivegate_decision_seconds", Help: "Time from the request's arrival at the gate to its decision, next handlers excluded.",
@@ -90,4 +90,10 @@ func (m *metrics) refusedWith(x *exchange, ref *refusal.Refusal) {
 		m.limited.WithLabelValues("concurrency").Inc()
 	}
 	m.decision.Observe((time.Since(x.now) - x.handled).Seconds())
+}
+
+// answeredPreflight counts a CORS preflight that the gate answered by itself.
+func (m *metrics) answeredPreflight(x *exchange) {
+	m.requests.WithLabelValues("preflight", kindAnonymous, "").Inc()
+	m.decision.Observe(time.Since(x.now).Seconds())
 }

@@ -19,6 +19,7 @@ type responder struct {
 	// are per request because later handlers may change them in place.
 	values [14]string
 	limits limitValues
+	cors   *corsAnswer // nil: the site has no cors
 	done   bool
 	// refusing: what is being written is a refusal by a second gate, whose
 	// headers are ours too.
@@ -38,6 +39,9 @@ func (w *responder) install(h http.Header) {
 	w.put(h, "X-Ratelimit-Reset", 3, w.limits.reset)
 	w.put(h, "Ratelimit-Policy", 4, w.limits.policy)
 	w.put(h, "Ratelimit", 5, w.limits.ietf)
+	if w.cors != nil {
+		w.cors.install(h)
+	}
 }
 
 func (w *responder) put(h http.Header, name string, i int, value string) {
