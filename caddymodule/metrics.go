@@ -23,6 +23,10 @@ type metrics struct {
 	allowedAnon prometheus.Counter
 }
 
+// outcomeAllowed is the outcome of a request that may go on; all others are
+// reasons of refusals.
+const outcomeAllowed = "allowed"
+
 func newMetrics(reg *prometheus.Registry, rt *runtime) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -44,12 +48,12 @@ func newMetrics(reg *prometheus.Registry, rt *runtime) (*metrics, error) {
 			}
 		}
 	}
-	m.allowedAnon = m.requests.WithLabelValues("allowed", kindAnonymous, "")
-	m.allowedKey = append(m.allowedKey, m.requests.WithLabelValues("allowed", kindAPIKey, ""))
-	m.allowedJWT = append(m.allowedJWT, m.requests.WithLabelValues("allowed", kindJWT, ""))
+	m.allowedAnon = m.requests.WithLabelValues(outcomeAllowed, kindAnonymous, "")
+	m.allowedKey = append(m.allowedKey, m.requests.WithLabelValues(outcomeAllowed, kindAPIKey, ""))
+	m.allowedJWT = append(m.allowedJWT, m.requests.WithLabelValues(outcomeAllowed, kindJWT, ""))
 	for _, p := range rt.plans {
-		m.allowedJWT = append(m.allowedJWT, m.requests.WithLabelValues("allowed", kindJWT, p.name))
-		m.allowedKey = append(m.allowedKey, m.requests.WithLabelValues("allowed", kindAPIKey, p.name))
+		m.allowedJWT = append(m.allowedJWT, m.requests.WithLabelValues(outcomeAllowed, kindJWT, p.name))
+		m.allowedKey = append(m.allowedKey, m.requests.WithLabelValues(outcomeAllowed, kindAPIKey, p.name))
 	}
 	return m, nil
 }
@@ -69,27 +73,47 @@ func (m *metrics) passed(x *exchange) {
 		}
 	}
 	m.decision.Observe((time.Since(x.now) - x.handled).Seconds())
+	x.trace(nil)
 }
 
 func (m *metrics) refusedWith(x *exchange, ref *refusal.Refusal) {
-	// Who is not known is counted under the kind of credential that was sent.
-	kind, plan := kindAnonymous, ""
-	switch {
-	case x.principal != nil:
-		kind, plan = x.principal.kind, x.principal.planName()
-	case x.kind == refusal.KindAPIKey:
-		kind = kindAPIKey
-	case x.kind == refusal.KindJWT:
-		kind = kindJWT
-	}
+	kind, plan := x.caller()
 	m.requests.WithLabelValues(string(ref.Reason), kind, plan).Inc()
 	for _, policy := range ref.Policies {
 		m.limited.WithLabelValues(policy).Inc()
 	}
-	if ref.Reason == refusal.ReasonConcurrencyLimited {
-		m.limited.WithLabelValues("concurrency").Inc()
+	if policy := policyOf(ref.Reason); policy != "" {
+		m.limited.WithLabelValues(policy).Inc()
 	}
 	m.decision.Observe((time.Since(x.now) - x.handled).Seconds())
+	x.trace(ref)
+}
+
+// policyOf names the policy of limits that are not buckets of a plan or class.
+func policyOf(reason refusal.Reason) string {
+	switch reason {
+	case refusal.ReasonConcurrencyLimited:
+		return "concurrency"
+	case refusal.ReasonAuthAttemptsLimited:
+		return "auth_failures"
+	case refusal.ReasonSecondFactorLocked:
+		return "second_factor"
+	}
+	return ""
+}
+
+// caller is kind and plan for metrics and spans. Who is not known counts under
+// the kind of credential that was sent.
+func (x *exchange) caller() (kind, plan string) {
+	switch {
+	case x.principal != nil:
+		return x.principal.kind, x.principal.planName()
+	case x.kind == refusal.KindAPIKey:
+		return kindAPIKey, ""
+	case x.kind == refusal.KindJWT:
+		return kindJWT, ""
+	}
+	return kindAnonymous, ""
 }
 
 // answeredPreflight counts a CORS preflight that the gate answered by itself.
