@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -121,6 +122,7 @@ func commandApp(cmd *cobra.Command) (*commandConfig, *App, context.CancelFunc, e
 func (rt *runtime) keeper(store keystore.Store, crypto *keystore.Crypto) *keystore.Keeper {
 	return &keystore.Keeper{
 		Store: store, Crypto: crypto, Formats: rt.formats, Cost: rt.cost,
+		Now:        func() time.Time { return keystore.Wall(store, time.Now()) },
 		CheckScope: rt.checkScope,
 		CheckPlan: func(name string) error {
 			if rt.planByName[name] == nil {

@@ -155,7 +155,7 @@ func (x *exchange) serverOnlyHeaders(named *headerSource) *refusal.Refusal {
 			return browserForbidden()
 		}
 		if credential.IsJWT(values[0]) {
-			if p, _ := set.Verify(x.r.Context(), x.now, values[0], x.g.c.issuers); p != nil && p.ServerOnly {
+			if p, _ := set.Verify(x.r.Context(), x.wall(), values[0], x.g.c.issuers); p != nil && p.ServerOnly {
 				return browserForbidden()
 			}
 		}
@@ -210,7 +210,7 @@ func (x *exchange) verifyToken(value string) *refusal.Refusal {
 	if err != nil {
 		return &refusal.Refusal{Reason: refusal.ReasonIssuerUnavailable, Kind: refusal.KindJWT, Credential: true, Err: err}
 	}
-	p, denied := set.Verify(x.r.Context(), x.now, value, x.g.c.issuers)
+	p, denied := set.Verify(x.r.Context(), x.wall(), value, x.g.c.issuers)
 	if denied == nil {
 		return x.admitToken(p)
 	}

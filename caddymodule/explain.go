@@ -91,11 +91,11 @@ func runExplain(cmd *cobra.Command, _ []string) error {
 		return mistake
 	}
 	gate.c, gate.rt = compiled, app.runtime
-	rec, err := explainedKey(cmd, app.runtime, keyID)
+	rec, now, err := explainedKey(cmd, app.runtime, keyID)
 	if err != nil {
 		return err
 	}
-	out := gate.explain(method, path, rec, time.Now())
+	out := gate.explain(method, path, rec, now)
 	if asJSON {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(out)
 	}
@@ -103,26 +103,28 @@ func runExplain(cmd *cobra.Command, _ []string) error {
 	return nil
 }
 
-// explainedKey reads the record of the key that calls; nil without one.
-func explainedKey(cmd *cobra.Command, rt *runtime, keyID string) (_ *keystore.Record, err error) {
+// explainedKey reads the record of the key that calls, nil without one, and what
+// time it is where that lies.
+func explainedKey(cmd *cobra.Command, rt *runtime, keyID string) (_ *keystore.Record, now time.Time, err error) {
+	now = time.Now()
 	if keyID == "" {
-		return nil, nil
+		return nil, now, nil
 	}
 	id, err := keystore.ParseID(keyID)
 	if err != nil {
-		return nil, keycli.UsageError("--key-id: " + err.Error())
+		return nil, now, keycli.UsageError("--key-id: " + err.Error())
 	}
 	store, err := rt.keys.spec.open(cmd.Context(), false)
 	if err != nil {
-		return nil, err // it names the store
+		return nil, now, err // it names the store
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	fmt.Fprintln(cmd.ErrOrStderr(), "keystore: "+rt.guest.Location())
 	rec, err := store.Get(cmd.Context(), id)
 	if errors.Is(err, keystore.ErrNotFound) {
-		return nil, fmt.Errorf("there is no key %s in %s", keyID, rt.guest.Location())
+		return nil, now, fmt.Errorf("there is no key %s in %s", keyID, rt.guest.Location())
 	}
-	return rec, err
+	return rec, keystore.Wall(store, now), err
 }
 
 // gate finds the gate of the site that serves host; without one the

@@ -39,7 +39,7 @@ func (x *exchange) limitHeaders(ref *refusal.Refusal) {
 		cut[1] = len(b)
 		b = strconv.AppendInt(b, int64(shown.Remaining), 10)
 		cut[2] = len(b)
-		b = strconv.AppendInt(b, resetAt(x.now, shown.Full), 10)
+		b = strconv.AppendInt(b, resetAt(x.wall(), shown.Full), 10)
 	}
 	cut[3] = len(b)
 	if x.g.c.headersIETF {

@@ -257,7 +257,7 @@ func (x *exchange) keysCaller() *keyapi.Caller {
 	}
 	if states := x.scratch.dec.States; x.limited && len(states) > 0 {
 		s := tightest(states)
-		c.Limit = &keyapi.Limit{Limit: s.Limit.Capacity(), Remaining: s.Remaining, Reset: resetAt(x.now, s.Full)}
+		c.Limit = &keyapi.Limit{Limit: s.Limit.Capacity(), Remaining: s.Remaining, Reset: resetAt(x.wall(), s.Full)}
 	}
 	return c
 }

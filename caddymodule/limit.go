@@ -188,7 +188,7 @@ func (x *exchange) rateRefusal(ref *refusal.Refusal) *refusal.Refusal {
 		ref.Numbers.HasLimit = true
 		ref.Numbers.Limit = st.Limit.Capacity()
 		ref.Numbers.Remaining = st.Remaining
-		ref.Numbers.Reset = resetAt(x.now, st.Full)
+		ref.Numbers.Reset = resetAt(x.wall(), st.Full)
 	}
 	return ref
 }

@@ -102,7 +102,7 @@ func (x *exchange) heldScopes() []string {
 func (x *exchange) checkSignature(body []byte, have bool) *refusal.Refusal {
 	v := x.g.c.signature
 	if !have {
-		raw, ref := v.Read(x.now, x.r.Body, x.r.Header, x.r.ContentLength)
+		raw, ref := v.Read(x.wall(), x.r.Body, x.r.Header, x.r.ContentLength)
 		if ref != nil {
 			return ref
 		}
@@ -117,7 +117,7 @@ func (x *exchange) checkSignature(body []byte, have bool) *refusal.Refusal {
 	if orig, ok := x.r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		target = orig.RequestURI
 	}
-	return v.Verify(x.now, signature.Request{Method: x.r.Method, Target: target, Header: x.r.Header, Body: body}, secrets...)
+	return v.Verify(x.wall(), signature.Request{Method: x.r.Method, Target: target, Header: x.r.Header, Body: body}, secrets...)
 }
 
 func (x *exchange) signingSecrets() (secrets [][]byte, _ *refusal.Refusal) {
@@ -159,7 +159,7 @@ func (x *exchange) checkSecondFactor() *refusal.Refusal {
 	if err != nil {
 		return &refusal.Refusal{Reason: refusal.ReasonKeystoreUnavailable, Err: err}
 	}
-	out, err := vault.factors.Verify(x.r.Context(), x.now, x.subject, values)
+	out, err := vault.factors.Verify(x.r.Context(), x.wall(), x.subject, values)
 	if err != nil {
 		return &refusal.Refusal{Reason: refusal.ReasonKeystoreUnavailable, Err: err}
 	}

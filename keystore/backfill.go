@@ -57,7 +57,7 @@ func (v *Verifier) storeDigests(ctx context.Context) {
 	b.list = nil
 	b.mu.Unlock()
 	for i, d := range list {
-		rec, err := v.o.Store.Update(ctx, Change{Action: "digest", Actor: "gate", At: v.now()}, d.id, func(rec *Record) error {
+		rec, err := v.o.Store.Update(ctx, Change{Action: "digest", Actor: "gate", At: v.wallNow()}, d.id, func(rec *Record) error {
 			for i := range rec.Secrets {
 				if s := &rec.Secrets[i]; bytes.Equal(s.Hash, d.hash) && len(s.Digest) == 0 {
 					s.Digest = d.digest
@@ -68,7 +68,7 @@ func (v *Verifier) storeDigests(ctx context.Context) {
 		})
 		switch {
 		case err == nil:
-			v.apply(rec, v.now())
+			v.apply(rec)
 		case errors.Is(err, errHasDigest), errors.Is(err, ErrNotFound), errors.Is(err, ErrRevoked):
 		default:
 			b.mu.Lock()

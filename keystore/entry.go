@@ -78,7 +78,7 @@ func (e *Entry) match(d *digest, now time.Time) int {
 // usable reports whether a secret still counts at now.
 func (e *Entry) usable(i int, now time.Time) bool {
 	end := e.rec.Secrets[i].NotAfter
-	return end.IsZero() || now.Before(end)
+	return end.IsZero() || e.v.Wall(now).Before(end)
 }
 
 // newEntry makes a version of a record; what is known of its hashes is taken

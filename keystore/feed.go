@@ -21,7 +21,7 @@ const (
 // older than what is in memory changes nothing.
 func (v *Verifier) Apply(rec *Record) {
 	if rec != nil {
-		v.apply(rec, v.now())
+		v.apply(rec)
 	}
 }
 
@@ -37,7 +37,7 @@ func (v *Verifier) OnRevocationLag(fn func(time.Duration)) {
 
 // apply brings a changed record into memory, where it is held or being read,
 // and judges its open streams.
-func (v *Verifier) apply(rec *Record, now time.Time) {
+func (v *Verifier) apply(rec *Record) {
 	t := v.table
 	t.mu.Lock()
 	if l := t.loading[rec.ID]; l != nil && (l.newer == nil || l.newer.Seq < rec.Seq) {
@@ -51,7 +51,7 @@ func (v *Verifier) apply(rec *Record, now time.Time) {
 	if rec.Hint != "" {
 		v.hints.add(rec.Hint)
 	}
-	v.streams.changed(rec, now)
+	v.streams.changed(rec, v.wallNow())
 }
 
 // poll asks the store whether anything changed, and applies what did.
@@ -96,6 +96,7 @@ func (v *Verifier) poll(ctx context.Context) error {
 		}
 	}
 	v.confirmed.Store(&started)
+	v.reportClock()
 	v.confirmApplied(v.seq)
 	return nil
 }
@@ -107,10 +108,9 @@ func (v *Verifier) catchUp(ctx context.Context, seq int64) error {
 		if err != nil {
 			return err
 		}
-		now := v.now()
 		for _, rec := range recs {
-			v.observe(rec, now)
-			v.apply(rec, now)
+			v.observe(rec)
+			v.apply(rec)
 		}
 		if len(recs) < limit {
 			v.seq = seq
@@ -131,13 +131,13 @@ func (v *Verifier) catchUp(ctx context.Context, seq int64) error {
 }
 
 // observe reports how long a revocation took to arrive.
-func (v *Verifier) observe(rec *Record, now time.Time) {
+func (v *Verifier) observe(rec *Record) {
 	fn := v.onLag.Load()
 	if fn == nil || rec.RevokedAt.IsZero() {
 		return
 	}
 	if c := v.table.get(rec.ID); c != nil && c.entry.Load().rec.RevokedAt.IsZero() {
-		(*fn)(max(0, now.Sub(rec.RevokedAt)))
+		(*fn)(max(0, v.wallNow().Sub(rec.RevokedAt)))
 	}
 }
 

@@ -29,7 +29,7 @@ type Keeper struct {
 	Formats []Format
 	// Cost is bcrypt's, 4 to 14. Default: 10.
 	Cost int
-	// Now is the clock. Default: time.Now.
+	// Now is the clock. Default: the store's, else time.Now.
 	Now func() time.Time
 	// Notify is called after each change with what is stored now, before the
 	// changing call returns; it must not change the record. May be nil.
@@ -316,7 +316,7 @@ func (k *Keeper) now() time.Time {
 	if k.Now != nil {
 		return k.Now().UTC().Truncate(time.Microsecond)
 	}
-	return time.Now().UTC().Truncate(time.Microsecond)
+	return Wall(k.Store, time.Now()).UTC().Truncate(time.Microsecond)
 }
 
 func (k *Keeper) format() Format {

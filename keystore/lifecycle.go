@@ -109,7 +109,7 @@ func (v *Verifier) follow() {
 // sweepStreams ends the streams that the clock has ended: of keys that are past
 // their end, and all of them when memory is too old to say that they may go on.
 func (v *Verifier) sweepStreams(now time.Time) {
-	v.streams.sweep(now)
+	v.streams.sweep(v.Wall(now))
 	if at := v.confirmed.Load(); at != nil && now.Sub(*at) > max(v.o.MaxStaleness, v.o.Poll+time.Second) {
 		v.streams.cutAll()
 	}

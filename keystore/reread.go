@@ -39,6 +39,6 @@ func (v *Verifier) reread(ctx context.Context, e *Entry, now time.Time) *Entry {
 	if err != nil || rec.Seq <= e.rec.Seq {
 		return nil // what memory holds decides
 	}
-	v.apply(rec, now)
+	v.apply(rec)
 	return v.held(e.core.id, now)
 }

@@ -46,7 +46,7 @@ func (e *Entry) Join(n *StreamNode) {
 	set.push(n)
 	newest := set.rec
 	if newest.Seq > e.rec.Seq {
-		n.judge(newest, e.v.now())
+		n.judge(newest, e.v.wallNow())
 	}
 	sh.mu.Unlock()
 	// What replaces an entry, or drops it from memory, marks it before it looks
@@ -212,7 +212,7 @@ func (s *streams) later(id ID) {
 func (v *Verifier) rejudge(id ID) {
 	if c := v.table.get(id); c != nil {
 		if e := c.entry.Load(); e.live.Load() {
-			v.streams.changed(e.rec, v.now())
+			v.streams.changed(e.rec, v.wallNow())
 			return
 		}
 	}
@@ -238,7 +238,7 @@ func (v *Verifier) recheck() {
 		e, err := v.reload(id)
 		switch {
 		case err == nil:
-			s.changed(e.rec, v.now())
+			s.changed(e.rec, v.wallNow())
 		case errors.Is(err, ErrNotFound):
 			s.gone(id)
 		default:

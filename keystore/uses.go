@@ -42,7 +42,7 @@ func (e *Entry) Used(now time.Time, addr, route string, secret int) {
 	if secret < 0 || secret >= len(e.secrets) {
 		return
 	}
-	u, n := &e.secrets[secret].use, now.UnixNano()
+	u, n := &e.secrets[secret].use, e.v.Wall(now).UnixNano()
 	if n-u.at.Load() < int64(usePrecision) {
 		return
 	}

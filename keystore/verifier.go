@@ -23,6 +23,7 @@ type Verifier struct {
 	key     processKey
 	now     func() time.Time
 	compare func(hash, password []byte) error
+	clock   Clock // of the store; nil: this machine's
 
 	table    *table
 	unknown  *brief[ID]
@@ -68,7 +69,9 @@ type Verifier struct {
 	mu     sync.Mutex // guards started and closed
 	state  struct{ started, closed bool }
 	told   storeWord // what the log last said of the store; of the feed alone
-	wg     sync.WaitGroup
+	// clockWrong is what the log last said of this machine's clock; of the feed alone.
+	clockWrong bool
+	wg         sync.WaitGroup
 }
 
 // Outcome is how a verification ended.
@@ -205,6 +208,7 @@ func NewVerifier(o Options) (*Verifier, error) {
 		verified: verified,
 		loadSem:  make(chan struct{}, loadSlots),
 	}
+	v.clock, _ = o.Store.(Clock)
 	rand.Read(v.key[:])
 	v.flights.m = make(map[attemptKey]*flight)
 	v.hints.m = make(map[hintKey]*hintSet)
@@ -374,7 +378,7 @@ func (v *Verifier) trusted(now time.Time) bool {
 // judge is the result for a secret that matched.
 func (e *Entry) judge(secret int, now time.Time) Result {
 	r := Result{Entry: e, Secret: secret, ID: e.core.id}
-	switch e.rec.StatusAt(now) {
+	switch e.rec.StatusAt(e.v.Wall(now)) {
 	case StatusActive:
 		r.Outcome = Valid
 	case StatusDisabled:

@@ -175,7 +175,8 @@ func (r *remote) awaitFirst(ctx context.Context) bool {
 // or joins the fetch that is running. It reports whether one ended meanwhile.
 func (r *remote) refetch(ctx context.Context, now time.Time) bool {
 	done := r.begin(func() bool {
-		if !r.asked.IsZero() && now.Sub(r.asked) < refetchInterval {
+		// A clock that was set back must not keep us from asking.
+		if d := now.Sub(r.asked); !r.asked.IsZero() && d >= 0 && d < refetchInterval {
 			return false
 		}
 		r.asked = now

@@ -125,7 +125,7 @@ func (s *Store) audit(ctx context.Context, tx *sql.Tx, by keystore.Change, n int
 func (a *auditing) add(ctx context.Context, before, after *keystore.Record, seq int64) error {
 	at := a.by.At
 	if at.IsZero() {
-		at = time.Now()
+		at = a.s.Wall(time.Now())
 	}
 	row := auditRow{
 		N: a.head.n + 1, At: at.UnixMicro(), Seq: seq, KeyID: after.ID.String(),

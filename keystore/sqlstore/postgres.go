@@ -114,6 +114,10 @@ func (s *Store) preparePostgres(ctx context.Context, create bool) error {
 		return err
 	}
 	_, err = within(ctx, func(ctx context.Context) (_ int, err error) {
+		// A command has no feed that would learn what time it is.
+		if _, _, err := s.SeqIn(ctx); err != nil {
+			return 0, err
+		}
 		return 0, s.read(ctx, "read the schema", func() (err error) {
 			s.get, err = s.reader.PrepareContext(ctx, s.dialect.sql(getQuery))
 			return err
@@ -258,10 +262,16 @@ func (s *Store) refresh() {
 const history = `(SELECT system_identifier FROM pg_control_system()) || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)`
 
 // SeqIn implements keystore.Lineage. Where the database does not let its user read
-// the name of its history, there is none.
+// the name of its history, there is none. The answer says what time it is, too.
 func (s *Store) SeqIn(ctx context.Context) (seq int64, name string, err error) {
-	if s.remote == nil || s.remote.noNames.Load() {
+	if s.remote == nil {
 		seq, err = s.Seq(ctx)
+		return seq, "", err
+	}
+	if s.remote.noNames.Load() {
+		err = s.read(ctx, "read the change number", func() error {
+			return s.timed(ctx, `seq, ''`, &seq, &name)
+		})
 		return seq, "", err
 	}
 	type answer struct {
@@ -270,7 +280,7 @@ func (s *Store) SeqIn(ctx context.Context) (seq int64, name string, err error) {
 	}
 	a, late, err := hedged(ctx, func(ctx context.Context) (a answer, err error) {
 		err = s.read(ctx, "read the change number", func() error {
-			return s.feed.QueryRowContext(ctx, `SELECT seq, `+history+` FROM counter WHERE "only" = 1`).Scan(&a.seq, &a.name)
+			return s.timed(ctx, `seq, `+history, &a.seq, &a.name)
 		})
 		return a, err
 	})
@@ -286,6 +296,17 @@ func (s *Store) SeqIn(ctx context.Context) (seq int64, name string, err error) {
 		s.refresh()
 	}
 	return a.seq, a.name, err
+}
+
+// timed reads two columns of the counter, and the database's clock beside them.
+func (s *Store) timed(ctx context.Context, columns string, seq *int64, name *string) error {
+	var clock int64
+	sent := time.Now()
+	if err := s.feed.QueryRowContext(ctx, `SELECT `+columns+`, `+s.dialect.clock+` FROM counter WHERE "only" = 1`).Scan(seq, name, &clock); err != nil {
+		return err
+	}
+	s.clock.note(sent, time.Now(), time.UnixMicro(clock))
+	return nil
 }
 
 // pingShared asks once for all who ask at the same time: health checks come from

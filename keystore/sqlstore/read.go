@@ -196,7 +196,7 @@ func (s *Store) filter(q keystore.Query) (where []string, args []any, err error)
 	// The same order of precedence as Record.StatusAt.
 	now := q.Now.UnixMicro()
 	if q.Now.IsZero() {
-		now = time.Now().UnixMicro()
+		now = s.Wall(time.Now()).UnixMicro()
 	}
 	switch q.Status {
 	case "":

@@ -34,6 +34,7 @@ type Store struct {
 	lookups chan struct{}
 	remote  *remote // nil: the database is in this process
 	schema  Schema
+	clock   wallClock
 
 	auditKey atomic.Pointer[[]byte] // of the audit trail; nil: no data key
 
