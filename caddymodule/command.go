@@ -57,7 +57,7 @@ func commandTree() []*cobra.Command {
 	for _, c := range cmds {
 		addConfigFlags(c)
 	}
-	return cmds
+	return append(cmds, routesCommand()) // it reads no configuration
 }
 
 func addConfigFlags(cmd *cobra.Command) {
