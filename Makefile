@@ -14,7 +14,7 @@ RACE := $(shell if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) e
 LINTER := $(shell command -v golangci-lint 2>/dev/null || { p="$$($(GO) env GOPATH)/bin/golangci-lint"; [ -x "$$p" ] && echo "$$p"; })
 
 .DEFAULT_GOAL := help
-.PHONY: help test servers vet lint lint-if-installed unit e2e race flood reloads faults fleet revocations build fmt fuzz bench demo xcaddy routes clean
+.PHONY: help test servers vet lint lint-if-installed unit e2e race clients browser flood reloads faults fleet revocations build fmt fuzz bench demo xcaddy routes clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; do printf '%-12s %s\n' "$$t" "$$d"; done
@@ -26,6 +26,7 @@ servers: ## install what the tests of fleets start: redis-server, PostgreSQL (De
 
 vet:
 	$(GO) vet ./...
+	$(GO) vet -tags clients ./e2e
 
 lint: ## run golangci-lint (v2)
 	@[ -n "$(LINTER)" ] || { echo "golangci-lint is not installed: go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0" >&2; exit 1; }
@@ -53,6 +54,15 @@ e2e:
 
 race: ## e2e with the race detector in the server as well
 	HIVEGATE_RACE=1 $(GO) test -race -count=1 -timeout 40m ./e2e
+
+# Their tests have the build tag clients: nothing else runs them, and they leave nothing out.
+clients: ## real clients, installed from npm and Debian, in front of the examples
+	@e2e/clients/install.sh
+	$(GO) test -tags clients -count=1 -v -timeout $(TIMEOUT) -run '^TestClients' ./e2e
+
+browser: ## the gate as pages see it, in headless Chromium from Debian
+	@e2e/clients/install.sh browser
+	$(GO) test -tags clients -count=1 -v -timeout $(TIMEOUT) -run '^TestBrowser' ./e2e
 
 flood: ## 2,000 bad keys a second for 20 s: p50 and p99 with and without
 	HIVEGATE_FLOOD=full $(GO) test -count=1 -v -timeout $(TIMEOUT) -run '^TestFlood' ./e2e
