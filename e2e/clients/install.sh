@@ -38,7 +38,8 @@ if [ "$(node --version | sed 's/^v\([0-9]*\).*/\1/')" -lt 20 ]; then
 	ln -sf /usr/local/lib/node-$newer/node_modules/node-linux-$arch/bin/node /usr/local/bin/node
 fi
 
-if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then
+# npm removes node_modules first, and so what says that all of it is there.
+if ! cmp -s package-lock.json node_modules/.installed; then
 	npm ci --ignore-scripts --no-audit --no-fund
-	touch node_modules/.package-lock.json
+	cp package-lock.json node_modules/.installed
 fi
