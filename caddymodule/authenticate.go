@@ -57,7 +57,7 @@ func (x *exchange) admit(res keystore.Result) *refusal.Refusal {
 	if secrets := res.Entry.Record().Secrets; res.Secret < len(secrets) {
 		x.hash = secrets[res.Secret].Hash
 	}
-	if rec := res.Entry.Record(); len(rec.IPAllowlist) > 0 && !rec.AllowsAddr(x.addr) {
+	if rec := res.Entry.Record(); len(rec.IPAllowlist) > 0 && !rec.AllowsAddr(x.addr()) {
 		return &refusal.Refusal{Reason: refusal.ReasonAddressForbidden, Kind: refusal.KindAPIKey, Credential: true}
 	}
 	return nil
@@ -77,7 +77,7 @@ func (x *exchange) unknownKey() *refusal.Refusal {
 func (x *exchange) countFailure(ref *refusal.Refusal) *refusal.Refusal {
 	s := x.scratch
 	s.reset()
-	s.demand(x.rt.authFailures, addressSubject(x.addr), 1)
+	s.demand(x.rt.authFailures, addressSubject(x.addr()), 1)
 	s.req.OnFailure = limiter.FailLocal // failures are never uncounted
 	if err := x.rt.limits.Decide(x.r.Context(), x.now, &s.req, &s.dec); err != nil {
 		ref.Err = errors.Join(ref.Err, err)
@@ -113,7 +113,7 @@ func (x *exchange) withFailureBudget(ref *refusal.Refusal) *refusal.Refusal {
 func (x *exchange) peekFailureBudget(cost int) {
 	s := x.scratch
 	s.reset()
-	s.demand(x.rt.authFailures, failureSubject(addressSubject(x.addr), x.failedID), cost)
+	s.demand(x.rt.authFailures, failureSubject(addressSubject(x.addr()), x.failedID), cost)
 	s.dec.States = append(s.dec.States[:0], limiter.State{})
 	if err := x.rt.limits.Peek(x.r.Context(), x.now, s.req.Demands, s.dec.States); err != nil {
 		s.reset() // a 401 without numbers is still a right 401
@@ -156,7 +156,7 @@ func (a *attempts) Refund(id keystore.ID) {
 func (a *attempts) demand(id keystore.ID) limiter.Demand {
 	return limiter.Demand{
 		Limit:   a.x.rt.authFailures,
-		Subject: failureSubject(addressSubject(a.x.addr), id.String()),
+		Subject: failureSubject(addressSubject(a.x.addr()), id.String()),
 		Cost:    1,
 	}
 }

@@ -41,7 +41,7 @@ type exchange struct {
 	vars    map[string]any
 	path    string // escaped, as routes match it
 
-	addr         netip.Addr
+	clientIP     string
 	trusted      bool
 	loginHeaders bool
 	forwarded    bool // some proxy forwards for somebody else
@@ -65,6 +65,9 @@ type exchange struct {
 
 	node   keystore.StreamNode
 	cancel context.CancelFunc
+	// onward is r under a context that ends with the key. It is here so that it
+	// needs no memory of its own.
+	onward http.Request
 }
 
 // scratch is the memory of one decision; it is reused.
@@ -130,7 +133,7 @@ func (x *exchange) releaseSlots() {
 func (x *exchange) forward(next caddyhttp.Handler) error {
 	x.rt.metrics.passed(x)
 	if x.entry == nil {
-		return next.ServeHTTP(x, x.r)
+		return x.answered(next.ServeHTTP(x, x.r))
 	}
 	// The request must end when its key does. Plain cancellation is what
 	// reverse_proxy takes for a client that left, so it neither retries nor
@@ -140,7 +143,17 @@ func (x *exchange) forward(next caddyhttp.Handler) error {
 	x.node.Stream = x
 	x.entry.Join(&x.node)
 	x.used()
-	return next.ServeHTTP(x, x.r.WithContext(ctx))
+	x.onward = *x.r.WithContext(ctx)
+	return x.answered(next.ServeHTTP(x, &x.onward))
+}
+
+// answered puts the gate's headers where no handler has written an answer: what
+// the server or the routes for errors write then carries them too.
+func (x *exchange) answered(err error) error {
+	if !x.done {
+		x.finish()
+	}
+	return err
 }
 
 // Allowed implements keystore.Stream: whether the request may stay open now
@@ -152,7 +165,7 @@ func (x *exchange) Allowed(rec *keystore.Record, now time.Time) bool {
 	if !x.secretHolds(rec, now) {
 		return false // rotated, and the overlap has ended
 	}
-	if len(rec.IPAllowlist) > 0 && !rec.AllowsAddr(x.addr) {
+	if len(rec.IPAllowlist) > 0 && !rec.AllowsAddr(x.addr()) {
 		return false
 	}
 	if x.route == nil {
@@ -243,12 +256,9 @@ func (x *exchange) reason() string {
 	return string(x.refused.Reason)
 }
 
-func (x *exchange) addrText() string {
-	if clientIP, ok := x.vars[caddyhttp.ClientIPVarKey].(string); ok {
-		return clientIP
-	}
-	return ""
-}
+// addr is the client's address, parsed where it is needed: most requests of
+// keys do without.
+func (x *exchange) addr() netip.Addr { return addressOf(x.clientIP) }
 
 // cleanTrailers removes forbidden names from the trailers: the announced ones
 // now, and what the body brings when it ends.
@@ -312,15 +322,15 @@ func peerIsLoopback(remoteAddr string) bool {
 
 // newRequestID makes an identifier of 128 random bits in hex. It is no secret:
 // the runtime's generator is seeded from the system and good enough.
-func newRequestID() string {
+func (a *arena) newRequestID() string {
 	const digits = "0123456789abcdef"
-	var b [32]byte
-	for half := 0; half < 2; half++ {
+	b := a.room()
+	for range 2 {
 		v := rand.Uint64() //nolint:gosec // an identifier, no secret
-		for i := 0; i < 16; i++ {
-			b[half*16+i] = digits[v&15]
+		for range 16 {
+			b = append(b, digits[v&15])
 			v >>= 4
 		}
 	}
-	return string(b[:])
+	return a.keep(b)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -140,6 +141,9 @@ type compiledRoute struct {
 	needs        []*policy.Need // by rule; nil for oneof rules
 	scopes       []uint16       // that the route requires, by number
 	ruleScopes   [][]uint16     // and its rules
+
+	// policies keeps RateLimit-Policy, by plan index + 1.
+	policies []atomic.Pointer[policyText]
 }
 
 // identityNames are the canonical names of the identity headers.
@@ -499,7 +503,7 @@ func compileRoute(r *Route, path string, s *settings) (policy.Line, compiledRout
 		return policy.Line{}, compiledRoute{}, err
 	}
 	label := strings.Join(r.Methods, ",") + " " + r.Path
-	out := compiledRoute{label: label, cost: r.Cost, scopes: s.needed.numbers(s.universe, r.Scopes)}
+	out := compiledRoute{label: label, cost: r.Cost, policies: make([]atomic.Pointer[policyText], len(s.plans)+1), scopes: s.needed.numbers(s.universe, r.Scopes)}
 	if out.cost == 0 {
 		out.cost = 1
 	}

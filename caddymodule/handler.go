@@ -62,9 +62,8 @@ func (x *exchange) begin() *refusal.Refusal {
 	ctx := x.r.Context()
 	x.vars, _ = ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
 	x.trusted, _ = x.vars[caddyhttp.TrustedProxyVarKey].(bool)
-	clientIP, _ := x.vars[caddyhttp.ClientIPVarKey].(string)
-	x.addr = addressOf(clientIP)
-	x.requestID = newRequestID()
+	x.clientIP, _ = x.vars[caddyhttp.ClientIPVarKey].(string)
+	x.requestID = x.text.newRequestID()
 	if first, second := x.vars[gateVar].(*responder); second {
 		// This answer goes out through the first gate's writer.
 		first.refusing, x.requestID = true, first.requestID
@@ -176,7 +175,7 @@ func (x *exchange) lookUp() (public bool, _ *refusal.Refusal) {
 		}
 	}
 	if public {
-		x.subject = addressSubject(x.addr)
+		x.subject = addressSubject(x.addr())
 		x.dropKeysOnPublic()
 	}
 	return public, nil

@@ -31,9 +31,8 @@ func (x *exchange) limitHeaders(ref *refusal.Refusal) {
 	if ref != nil && ref.Numbers.HasLimit {
 		shown = longestWait(states)
 	}
-	var room [512]byte
-	b := room[:0]
-	var cut [6]int
+	b := x.text.room()
+	var cut [5]int
 	if x.g.c.headersX {
 		b = strconv.AppendInt(b, int64(shown.Limit.Capacity()), 10)
 		cut[1] = len(b)
@@ -43,18 +42,63 @@ func (x *exchange) limitHeaders(ref *refusal.Refusal) {
 	}
 	cut[3] = len(b)
 	if x.g.c.headersIETF {
-		b = appendPolicies(b, states)
-		cut[4] = len(b)
+		x.limits.policy = x.policies(states)
 		b = appendStates(b, states)
-		cut[5] = len(b)
+		cut[4] = len(b)
 	}
-	all := string(b) // one allocation; the headers are parts of it
+	all := x.text.keep(b)
 	if x.g.c.headersX {
 		x.limits.limit, x.limits.remaining, x.limits.reset = all[:cut[1]], all[cut[1]:cut[2]], all[cut[2]:cut[3]]
 	}
 	if x.g.c.headersIETF {
-		x.limits.policy, x.limits.ietf = all[cut[3]:cut[4]], all[cut[4]:cut[5]]
+		x.limits.ietf = all[cut[3]:cut[4]]
 	}
+}
+
+// policyText is RateLimit-Policy for some limits.
+type policyText struct {
+	limits []*limiter.Limit
+	text   string
+}
+
+func (p *policyText) is(states []limiter.State) bool {
+	if p == nil || len(p.limits) != len(states) {
+		return false
+	}
+	for i := range states {
+		if states[i].Limit != p.limits[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// policies is RateLimit-Policy, which the limits alone decide: the route keeps
+// one for each plan.
+func (x *exchange) policies(states []limiter.State) string {
+	if x.route == nil {
+		return string(appendPolicies(nil, states))
+	}
+	plan := 0
+	if x.principal != nil && x.principal.plan != nil {
+		plan = x.principal.plan.index + 1
+	}
+	if plan >= len(x.route.policies) {
+		return string(appendPolicies(nil, states))
+	}
+	kept := x.route.policies[plan].Load()
+	if kept.is(states) {
+		return kept.text
+	}
+	if x.principal != nil && x.principal.requests != nil {
+		return string(appendPolicies(nil, states)) // the key has a limit of its own
+	}
+	made := &policyText{text: string(appendPolicies(nil, states))}
+	for i := range states {
+		made.limits = append(made.limits, states[i].Limit)
+	}
+	x.route.policies[plan].CompareAndSwap(nil, made)
+	return made.text
 }
 
 // tightest is the state with the least remaining in proportion.
@@ -122,7 +166,7 @@ func newIdentityNames(prefix string) identityNames {
 }
 
 // identify is step 10: what the backend is told about the caller, and the
-// headers that every answer carries.
+// limits that every answer tells.
 func (x *exchange) identify() {
 	h, names := x.r.Header, &x.g.c.identity
 	x.put(h, "X-Request-Id", 6, x.requestID)
@@ -139,7 +183,5 @@ func (x *exchange) identify() {
 		x.dropCredentials()
 	}
 	x.limitHeaders(nil)
-	// Also now, for answers that end in an error and bypass WriteHeader.
-	x.install(x.responder.ResponseWriter.Header())
 	x.logRoute()
 }

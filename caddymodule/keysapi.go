@@ -247,7 +247,7 @@ func (x *exchange) serveKeys() error {
 // keysCaller is the principal as the keys API sees it.
 func (x *exchange) keysCaller() *keyapi.Caller {
 	p := x.principal
-	c := &keyapi.Caller{ID: p.id, Owner: p.owner, Subject: p.subject, Scopes: p.scopes, Plan: p.planName(), Address: x.addrText()}
+	c := &keyapi.Caller{ID: p.id, Owner: p.owner, Subject: p.subject, Scopes: p.scopes, Plan: p.planName(), Address: x.clientIP}
 	if x.entry != nil {
 		rec := x.entry.Record()
 		c.Key, c.ExpiresAt, c.IPAllowlist = rec.ID, rec.ExpiresAt, rec.IPAllowlist

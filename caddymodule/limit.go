@@ -160,7 +160,7 @@ func (x *exchange) whose(by per) string {
 			return x.principal.keySubject
 		}
 	case perIP:
-		return addressSubject(x.addr)
+		return addressSubject(x.addr())
 	}
 	return x.subject
 }

@@ -72,7 +72,7 @@ func (x *exchange) logRefusal(ref *refusal.Refusal) {
 		zap.Int("status", status),
 		zap.String("route", x.routeLabel()),
 		zap.String("key_id", id),
-		zap.String("address", x.addrText()),
+		zap.String("address", x.clientIP),
 		zap.String("request_id", x.requestID),
 	}
 	if ref.Err != nil {

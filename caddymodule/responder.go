@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"io"
 	"net/http"
+	"unsafe"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
@@ -14,6 +15,7 @@ type responder struct {
 	caddyhttp.ResponseWriterWrapper
 
 	requestID string
+	text      arena
 	// values backs the header slices of this answer and of the request's
 	// identity headers, so that they cost one allocation together. The slices
 	// are per request because later handlers may change them in place.
@@ -29,6 +31,30 @@ type responder struct {
 // limitValues are the limit headers of this answer; empty ones are not set.
 type limitValues struct {
 	limit, remaining, reset, policy, ietf string
+}
+
+// arena holds the texts that one answer's headers are made of: they live as long
+// as its exchange does, so they need no memory of their own. Bytes that a string
+// was made of are never written again.
+type arena struct {
+	buf  [288]byte
+	used int
+}
+
+// room is an empty slice to append a text to, for keep.
+func (a *arena) room() []byte { return a.buf[a.used:a.used:len(a.buf)] }
+
+// keep is the string of what was appended to room, which has memory of its own
+// where the arena was too small.
+func (a *arena) keep(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	if len(b) > len(a.buf)-a.used || &b[0] != &a.buf[a.used] {
+		return string(b)
+	}
+	a.used += len(b)
+	return unsafe.String(&b[0], len(b)) //nolint:gosec // nobody writes these bytes again
 }
 
 // install puts the gate's own headers in place.

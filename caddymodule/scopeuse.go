@@ -95,5 +95,5 @@ func (x *exchange) used() {
 	if x.route != nil {
 		x.principal.uses.mark(x.route.scopes) // first: it is written with the use
 	}
-	x.entry.Used(x.now, x.addrText(), x.routeLabel(), x.secret)
+	x.entry.Used(x.now, x.clientIP, x.routeLabel(), x.secret)
 }
