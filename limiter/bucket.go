@@ -26,9 +26,12 @@ type bucket struct {
 	// after at: x/time/rate would take a time that runs back for its new
 	// "last", and so refill the same seconds twice.
 	lim rate.Limiter
-	// limit is what lim is set to, and rate its refill.
+	// limit is what lim is set to.
 	limit *Limit
-	rate  rate.Limit
+	// tokens is what lim holds at the time at. It is kept because asking lim
+	// costs as much as taking from it: what there is follows by the same
+	// arithmetic, to the last bit, and only taking is left to lim.
+	tokens float64
 	// at is the time of lim's last change, in the Memory's microseconds.
 	at int64
 	// idleAt, never before at, is the time from which on the bucket is full
@@ -51,20 +54,34 @@ func (i instant) since(o instant) time.Duration {
 
 // fill makes b a full bucket of limit.
 func (b *bucket) fill(at instant, limit *Limit) {
-	b.limit, b.rate, b.at, b.idleAt = limit, limit.rate(), at.us, at.us
+	b.limit, b.idleAt = limit, at.us
 	b.lim = rate.Limiter{}
-	b.lim.SetLimitAt(at.t, b.rate)
+	b.lim.SetLimitAt(at.t, limit.rate())
 	b.lim.SetBurstAt(at.t, limit.Burst)
 	b.lim.AllowN(at.t, -limit.Burst)
+	b.read(at)
+}
+
+// read sets at and tokens after a change of lim at that time.
+func (b *bucket) read(at instant) {
+	b.at, b.tokens = at.us, b.lim.TokensAt(at.t)
+}
+
+// tokensAt is lim.TokensAt for a time that is not before b.at.
+func (b *bucket) tokensAt(us int64) float64 {
+	elapsed := time.Duration(us-b.at) * time.Microsecond
+	tokens := b.tokens + elapsed.Seconds()*float64(b.limit.rate())
+	return min(tokens, float64(b.limit.Burst))
 }
 
 // settle brings b under other figures: what was refilled until then stays,
 // clamped to the new capacity, and the new rate counts from then on.
 func (b *bucket) settle(at instant, limit *Limit) {
-	b.limit, b.rate, b.at = limit, limit.rate(), at.us
+	b.limit = limit
 	b.lim.SetBurstAt(at.t, limit.Burst)
-	b.lim.SetLimitAt(at.t, b.rate)
-	b.stay(fullIn(b.lim.TokensAt(at.t), limit.Burst, b.rate))
+	b.lim.SetLimitAt(at.t, limit.rate())
+	b.read(at)
+	b.stay(fullIn(b.tokens, limit.Burst, limit.rate()))
 }
 
 // take takes cost tokens, which the caller has found to be there; left is what
@@ -73,8 +90,8 @@ func (b *bucket) take(at instant, cost int, left float64) time.Duration {
 	// Cannot be refused: AllowN computes what enough has computed, from the
 	// same state at the same time.
 	b.lim.AllowN(at.t, cost)
-	b.at = at.us
-	full := fullIn(left, b.limit.Burst, b.rate)
+	b.at, b.tokens = at.us, left
+	full := fullIn(left, b.limit.Burst, b.limit.rate())
 	b.stay(full)
 	return full
 }
@@ -83,11 +100,12 @@ func (b *bucket) take(at instant, cost int, left float64) time.Duration {
 // reading, whatever that is. A full bucket is left alone, time included: it
 // must go on to behave like one that is not there.
 func (b *bucket) give(at instant, cost int) {
-	if at.us >= b.idleAt || b.lim.TokensAt(at.t) >= float64(b.limit.Burst) {
+	tokens := b.tokensAt(at.us)
+	if at.us >= b.idleAt || tokens >= float64(b.limit.Burst) {
 		return
 	}
-	b.lim.AllowN(at.t, -cost)
-	b.at = at.us
+	b.lim.ReserveN(at.t, -cost) // AllowN would leave a debt as it is
+	b.at, b.tokens = at.us, tokens+float64(cost)
 }
 
 // stay puts off the time at which b counts as new: a bucket that two limits
@@ -98,7 +116,7 @@ func (b *bucket) stay(full time.Duration) {
 
 // idle reports whether b may be forgotten.
 func (b *bucket) idle(at instant) bool {
-	return at.us >= b.idleAt+grace && b.lim.TokensAt(at.t) >= float64(b.limit.Burst)
+	return at.us >= b.idleAt+grace && b.tokensAt(at.us) >= float64(b.limit.Burst)
 }
 
 // fullness is the share of b's capacity that is there, 0 to 1.
@@ -106,17 +124,18 @@ func (b *bucket) fullness(at instant) float64 {
 	if at.us < b.at {
 		return 0 // in use by a request that is ahead of this one
 	}
-	return b.lim.TokensAt(at.t) / float64(b.limit.Burst)
+	return b.tokensAt(at.us) / float64(b.limit.Burst)
 }
 
-// waitFor is the time from t until cost tokens, no more than the capacity, are
+// waitFor is the time from us until cost tokens, no more than the capacity, are
 // there, if nobody takes any:
 // whole microseconds, and true, because the answer is tried with the very
 // arithmetic that will be asked then.
-func (b *bucket) waitFor(t time.Time, cost int) time.Duration {
-	w := wholeMicros(durationFromTokens(float64(cost)-b.lim.TokensAt(t), b.rate))
+func (b *bucket) waitFor(us int64, cost int) time.Duration {
+	r := b.limit.rate()
+	w := wholeMicros(durationFromTokens(float64(cost)-b.tokensAt(us), r))
 	for step := time.Microsecond; w < maxDuration; step *= 2 {
-		if enough(b.lim.TokensAt(t.Add(w)), cost, b.limit.Burst, b.rate) {
+		if enough(b.tokensAt(us+int64(w/time.Microsecond)), cost, b.limit.Burst, r) {
 			break
 		}
 		w += step

@@ -3,6 +3,8 @@ package limiter
 import (
 	"context"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Limit is one policy: a token bucket's figures. It is immutable once made
@@ -16,6 +18,9 @@ type Limit struct {
 	Per time.Duration
 	// Burst is the bucket's capacity in tokens; never negative.
 	Burst int
+
+	// refill is what rate returns, where NewLimit made the limit.
+	refill rate.Limit
 }
 
 // Demand asks one bucket for Cost tokens (at least 1).

@@ -238,9 +238,9 @@ func (m *Memory) lookAt(v *view, now instant, d *Demand) {
 			v.b.settle(v.at, d.Limit)
 		}
 	}
-	v.tokens = v.b.lim.TokensAt(v.at.t)
-	if v.wait == 0 && !enough(v.tokens, v.cost, d.Limit.Burst, v.b.rate) {
-		v.wait = min(v.b.waitFor(v.at.t, v.cost)+v.at.since(now), maxDuration)
+	v.tokens = v.b.tokensAt(v.at.us)
+	if v.wait == 0 && !enough(v.tokens, v.cost, d.Limit.Burst, d.Limit.rate()) {
+		v.wait = min(v.b.waitFor(v.at.us, v.cost)+v.at.since(now), maxDuration)
 	}
 }
 
@@ -283,9 +283,9 @@ func fillStates(states []State, views []view, took bool, now instant, demands []
 			st.Remaining, st.Full = l.Burst, 0
 		default:
 			if !took {
-				v.full = fullIn(v.tokens, v.b.limit.Burst, v.b.rate)
+				v.full = fullIn(v.tokens, v.b.limit.Burst, v.b.limit.rate())
 			}
-			st.Remaining = wholeTokens(v.tokens, v.b.limit.Burst, v.b.rate)
+			st.Remaining = wholeTokens(v.tokens, v.b.limit.Burst, v.b.limit.rate())
 			st.Full = v.full
 			if st.Full > 0 {
 				st.Full = min(st.Full+v.at.since(now), maxDuration)

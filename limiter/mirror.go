@@ -33,14 +33,16 @@ func (m *Memory) Set(now time.Time, l *Limit, subject string, tokens float64) {
 // set makes b a bucket of limit with so many tokens. x/time/rate takes whole
 // tokens only: the rest is refilled since a moment before.
 func (b *bucket) set(at instant, limit *Limit, tokens float64) {
-	b.limit, b.rate, b.at = limit, limit.rate(), at.us
+	b.limit = limit
 	whole := math.Floor(tokens)
-	since := at.t.Add(-min(durationFromTokens(tokens-whole, b.rate), maxDuration))
+	since := at.t.Add(-min(durationFromTokens(tokens-whole, limit.rate()), maxDuration))
 	b.lim = rate.Limiter{}
-	b.lim.SetLimitAt(since, b.rate)
+	b.lim.SetLimitAt(since, limit.rate())
 	b.lim.SetBurstAt(since, limit.Burst)
 	b.lim.ReserveN(since, -int(max(whole, float64(-limit.Burst))))
-	b.stay(fullIn(b.lim.TokensAt(at.t), limit.Burst, b.rate))
+	b.lim.ReserveN(at.t, 0) // its time is now that of the bucket, a debt included
+	b.read(at)
+	b.stay(fullIn(b.tokens, limit.Burst, limit.rate()))
 }
 
 // Tokens is what the bucket of (l.Policy, subject) holds at now under l. ok: the
@@ -57,7 +59,7 @@ func (m *Memory) Tokens(now time.Time, l *Limit, subject string) (tokens float64
 	if b == nil {
 		return float64(l.Burst), false
 	}
-	return min(b.lim.TokensAt(m.inside(b, at).t), float64(l.Burst)), true
+	return min(b.tokensAt(m.inside(b, at).us), float64(l.Burst)), true
 }
 
 // Each calls f for every bucket that is not full at now, with the tokens that it
@@ -76,7 +78,7 @@ func (m *Memory) Each(now time.Time, f func(l *Limit, subject string, tokens flo
 		s.mu.Lock()
 		for k, b := range s.buckets {
 			when := m.inside(b, at)
-			if tokens := b.lim.TokensAt(when.t); tokens < float64(b.limit.Burst) {
+			if tokens := b.tokensAt(when.us); tokens < float64(b.limit.Burst) {
 				page = append(page, found{b.limit, k.subject, tokens})
 			}
 		}

@@ -44,7 +44,9 @@ func NewLimit(policy string, n int, per time.Duration, burst int) (*Limit, error
 	if burst == 0 {
 		burst = n
 	}
-	return &Limit{Policy: policy, N: n, Per: per, Burst: burst}, nil
+	l := &Limit{Policy: policy, N: n, Per: per, Burst: burst}
+	l.refill = l.rate()
+	return l, nil
 }
 
 // Capacity is the number of tokens that a full bucket holds.
@@ -71,6 +73,9 @@ func (l *Limit) Window() time.Duration {
 
 // rate is the refill in tokens per second.
 func (l *Limit) rate() rate.Limit {
+	if l.refill != 0 {
+		return l.refill
+	}
 	return rate.Limit(float64(l.N) / l.Per.Seconds())
 }
 
