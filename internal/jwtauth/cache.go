@@ -1,10 +1,8 @@
 package jwtauth
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,15 +11,10 @@ import (
 
 const defaultCacheSize = 16384
 
-// scratchBuf holds the secret and a credential while they are digested.
-type scratchBuf [sha256.Size + maxToken]byte
-
-var scratch = sync.Pool{New: func() any { return new(scratchBuf) }}
-
 // entry is one verified token: what was found, and on what that rests. It is
 // immutable once put.
 type entry struct {
-	digest    [sha256.Size]byte
+	digest    digest
 	issuer    *Issuer
 	keys      *keySet    // of the issuer, when it was verified
 	key       *verifyKey // that made the signature
@@ -68,7 +61,7 @@ func newCache(size int) (*cache, error) {
 }
 
 // get returns the entry with exactly this digest, or nil.
-func (c *cache) get(sum *[sha256.Size]byte) *entry {
+func (c *cache) get(sum *digest) *entry {
 	if c == nil {
 		return nil
 	}

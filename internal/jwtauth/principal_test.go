@@ -337,11 +337,11 @@ func TestCacheStaysWithinItsBound(t *testing.T) {
 
 func TestDigestsDifferBetweenSets(t *testing.T) {
 	a, b := newSet(t), newSet(t)
-	sum := a.digest("x.y.z")
-	if again := a.digest("x.y.z"); again != sum {
+	sum := a.digest.of("x.y.z")
+	if again := a.digest.of("x.y.z"); again != sum {
 		t.Error("one credential has two digests")
 	}
-	if sum == b.digest("x.y.z") || sum == a.digest("x.y.zz") {
+	if sum == b.digest.of("x.y.z") || sum == a.digest.of("x.y.zz") {
 		t.Error("digests are not keyed, or not of the whole credential")
 	}
 }

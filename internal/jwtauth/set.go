@@ -2,8 +2,6 @@ package jwtauth
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
 	"sync/atomic"
@@ -20,13 +18,13 @@ type Set struct {
 	noIss  []*Issuer
 	static []staticEntry
 	cache  *cache
-	secret [sha256.Size]byte
+	digest *digester
 
 	hits, misses atomic.Uint64 // of the cache
 }
 
 type staticEntry struct {
-	digest    [sha256.Size]byte
+	digest    digest
 	principal *Principal
 }
 
@@ -35,8 +33,9 @@ type staticEntry struct {
 // sets; they are started and closed by their owner.
 func NewSet(issuers []*Issuer, cacheSize int) (*Set, error) {
 	s := &Set{issuers: issuers, byIss: map[string][]*Issuer{}}
-	if _, err := rand.Read(s.secret[:]); err != nil {
-		return nil, fmt.Errorf("make cache secret: %w", err)
+	var err error
+	if s.digest, err = newDigester(fastMAC()); err != nil {
+		return nil, err
 	}
 	names := map[string]bool{}
 	keys := map[string]bool{}
@@ -60,10 +59,9 @@ func NewSet(issuers []*Issuer, cacheSize int) (*Set, error) {
 				return nil, fmt.Errorf("issuer %q: a static_key stands at another issuer, too", i.name)
 			}
 			keys[k.value] = true
-			s.static = append(s.static, staticEntry{s.digest(k.value), k.principal})
+			s.static = append(s.static, staticEntry{s.digest.of(k.value), k.principal})
 		}
 	}
-	var err error
 	s.cache, err = newCache(cacheSize)
 	return s, err
 }
@@ -88,7 +86,7 @@ func (s *Set) Verify(ctx context.Context, now time.Time, token string, allowed f
 	if len(token) > maxToken {
 		return nil, denyTooLong
 	}
-	sum := s.digest(token)
+	sum := s.digest.of(token)
 	if e := s.cache.get(&sum); e != nil && e.current(now) && (allowed == nil || allowed(e.issuer.name)) {
 		s.hits.Add(1)
 		if !now.Before(e.until) {
@@ -163,7 +161,7 @@ func (s *Set) StaticKey(value string) (*Principal, bool) {
 	if len(s.static) == 0 || len(value) > maxStaticKey {
 		return nil, false
 	}
-	sum := s.digest(value)
+	sum := s.digest.of(value)
 	var found *Principal
 	for i := range s.static {
 		if subtle.ConstantTimeCompare(sum[:], s.static[i].digest[:]) == 1 {
@@ -171,19 +169,4 @@ func (s *Set) StaticKey(value string) (*Principal, bool) {
 		}
 	}
 	return found, found != nil
-}
-
-// digest is a keyed digest of a credential: SHA-256 over the set's secret,
-// which nobody outside the process knows, and the credential.
-func (s *Set) digest(credential string) [sha256.Size]byte {
-	buf, ok := scratch.Get().(*scratchBuf)
-	if !ok { // the pool holds nothing else
-		buf = new(scratchBuf)
-	}
-	n := copy(buf[:], s.secret[:])
-	n += copy(buf[n:], credential)
-	sum := sha256.Sum256(buf[:n])
-	clear(buf[:n]) // no credential stays behind in the pool
-	scratch.Put(buf)
-	return sum
 }
