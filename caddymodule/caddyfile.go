@@ -211,6 +211,7 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 //		strip NAME…
 //		allow_in_path percent|semicolon|encoded_slash …
 //		cors ORIGIN… { headers NAME…; max_age 10m }
+//		backend_errors envelope|pass
 //		health PATH [ready PATH]
 //		docs_url URL
 //	}

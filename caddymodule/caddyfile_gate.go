@@ -30,13 +30,13 @@ var gateOptions = map[string]option[*Gate]{
 	"signature":         {once: true, read: readSignature},
 	"keys_api":          {once: true, read: readKeysAPI},
 	"cors":              {once: true, read: readCORS},
+	"backend_errors":    {once: true, read: oneWord("backend_errors envelope|pass", func(g *Gate) *string { return &g.BackendErrors })},
 	"docs_url":          {once: true, read: oneWord("docs_url URL", func(g *Gate) *string { return &g.DocsURL })},
 }
 
 // gateLater are subdirectives of the grammar that are not built yet.
 var gateLater = map[string]string{
-	"backend_errors": "backend errors pass as they are for now",
-	"shadow":         "shadow mode is still to come",
+	"shadow": "shadow mode is still to come",
 }
 
 // oneWord reads a subdirective that takes exactly one word.

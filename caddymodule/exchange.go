@@ -133,7 +133,7 @@ func (x *exchange) releaseSlots() {
 func (x *exchange) forward(next caddyhttp.Handler) error {
 	x.rt.metrics.passed(x)
 	if x.entry == nil {
-		return x.answered(next.ServeHTTP(x, x.r))
+		return x.answered(x.carryOn(next, x.r))
 	}
 	// The request must end when its key does. Plain cancellation is what
 	// reverse_proxy takes for a client that left, so it neither retries nor
@@ -144,7 +144,7 @@ func (x *exchange) forward(next caddyhttp.Handler) error {
 	x.entry.Join(&x.node)
 	x.used()
 	x.onward = *x.r.WithContext(ctx)
-	return x.answered(next.ServeHTTP(x, &x.onward))
+	return x.answered(x.carryOn(next, &x.onward))
 }
 
 // answered puts the gate's headers where no handler has written an answer: what
@@ -251,6 +251,9 @@ func (x *exchange) routeLabel() string {
 
 func (x *exchange) reason() string {
 	if x.refused == nil {
+		if e := x.responder.envelope; e != nil && e.ref != nil {
+			return string(e.ref.Reason)
+		}
 		return ""
 	}
 	return string(x.refused.Reason)

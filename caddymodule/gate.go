@@ -74,6 +74,14 @@ type Gate struct {
 	// Which pages of other origins may read this site's answers. Default: none;
 	// preflights pass to public routes only.
 	CORS *CORS `json:"cors,omitempty"`
+	// What becomes of errors of the backend that the site's clients cannot read:
+	// `envelope` puts HTML and empty refusals (status 400 and above) into the
+	// dialect under the backend's own status, answers an empty 200 to a GET that
+	// claims to be JSON with 502, and renders the errors 413, 502, 503 and 504 of
+	// later handlers; `pass` leaves all as it is. Nothing is buffered; an answer of
+	// unknown length that may turn out empty is held until its first byte.
+	// Default: `pass`.
+	BackendErrors string `json:"backend_errors,omitempty"`
 	// What the path check lets pass: any of `percent`, `semicolon` and
 	// `encoded_slash`. Default: none. Misuse: gate and backend may read such a
 	// path differently.
@@ -122,6 +130,7 @@ type compiledGate struct {
 	identity      identityNames
 	keys          *compiledKeys // nil: no keys_api
 	cors          *compiledCORS // nil: off
+	envelope      bool          // errors of the backend are put in the dialect
 }
 
 // compiledRoute is what the gate needs of a route beside the policy's part.
@@ -229,6 +238,10 @@ func compileWords(g *Gate, _ *settings, c *compiledGate) *configError {
 	}
 	c.httpsStrict = g.RequireHTTPS == "strict"
 	c.httpsOn = c.httpsStrict || g.RequireHTTPS == "on"
+	if e := oneOf("backend_errors", "backend_errors", cmpDefault(g.BackendErrors, "pass"), "envelope", "pass"); e != nil {
+		return e
+	}
+	c.envelope = g.BackendErrors == "envelope"
 	if len(g.RateLimitHeaders) > 0 {
 		c.headersX, c.headersIETF = false, false
 	}

@@ -16,6 +16,8 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	decision prometheus.Histogram
 	limited  *prometheus.CounterVec
+	// backendErrors counts answers that were put in the site's dialect.
+	backendErrors *prometheus.CounterVec
 
 	// The counters of the hot path, by plan index + 1.
 	allowedKey  []prometheus.Counter
@@ -39,8 +41,11 @@ func newMetrics(reg *prometheus.Registry, rt *runtime) (*metrics, error) {
 		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hivegate_limited_total", Help: "Requests refused by a limit, by policy.",
 		}, []string{"policy"}),
+		backendErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hivegate_backend_errors_total", Help: "Answers of backends that were put in the site's dialect (backend_errors envelope), by reason.",
+		}, []string{"reason"}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.decision, m.limited, &backendCollector{keys: rt.keys, tokens: rt.tokens, limits: rt.limits}} {
+	for _, c := range []prometheus.Collector{m.requests, m.decision, m.limited, m.backendErrors, &backendCollector{keys: rt.keys, tokens: rt.tokens, limits: rt.limits}} {
 		if err := reg.Register(c); err != nil {
 			var already prometheus.AlreadyRegisteredError
 			if !errors.As(err, &already) {

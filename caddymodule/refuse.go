@@ -54,12 +54,15 @@ func (x *exchange) realm() string {
 // the cause, never what was presented.
 func (x *exchange) logRefusal(ref *refusal.Refusal) {
 	x.logRoute()
-	status := x.g.c.dialect.Status(ref.Reason)
+	x.writeRefusal("refused", x.g.c.dialect.Status(ref.Reason), ref)
+}
+
+func (x *exchange) writeRefusal(what string, status int, ref *refusal.Refusal) {
 	level := zapcore.InfoLevel
 	if status >= http.StatusInternalServerError {
 		level = zapcore.ErrorLevel
 	}
-	entry := x.g.log.Check(level, "refused")
+	entry := x.g.log.Check(level, what)
 	if entry == nil {
 		return
 	}

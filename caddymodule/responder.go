@@ -22,7 +22,9 @@ type responder struct {
 	values [14]string
 	limits limitValues
 	cors   *corsAnswer // nil: the site has no cors
-	done   bool
+	// envelope watches the backend's errors; nil: they pass.
+	envelope *envelope
+	done     bool
 	// refusing: what is being written is a refusal by a second gate, whose
 	// headers are ours too.
 	refusing bool
@@ -77,11 +79,24 @@ func (w *responder) put(h http.Header, name string, i int, value string) {
 	}
 }
 
+// Header implements http.ResponseWriter.
+func (w *responder) Header() http.Header {
+	if w.envelope != nil && w.envelope.trash != nil {
+		return w.envelope.trash
+	}
+	return w.ResponseWriter.Header()
+}
+
 // WriteHeader implements http.ResponseWriter.
 func (w *responder) WriteHeader(status int) {
 	// 1xx answers are interim, save for 101, after which there is no other.
-	if !w.done && (status >= 200 || status == http.StatusSwitchingProtocols) {
-		w.finish()
+	if final := status >= 200 || status == http.StatusSwitchingProtocols; final {
+		if w.envelope != nil && w.envelope.header(status) {
+			return
+		}
+		if !w.done {
+			w.finish()
+		}
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -102,6 +117,11 @@ func (w *responder) finish() {
 
 // Write implements http.ResponseWriter.
 func (w *responder) Write(p []byte) (int, error) {
+	if w.envelope != nil {
+		if n, kept, err := w.envelope.body(p); kept {
+			return n, err
+		}
+	}
 	if !w.done {
 		w.finish()
 	}
@@ -110,6 +130,9 @@ func (w *responder) Write(p []byte) (int, error) {
 
 // ReadFrom implements io.ReaderFrom.
 func (w *responder) ReadFrom(r io.Reader) (int64, error) {
+	if w.envelope != nil && w.envelope.state != envelopePassing {
+		return io.Copy(struct{ io.Writer }{w}, r) // by Write
+	}
 	if !w.done {
 		w.finish()
 	}
@@ -118,6 +141,9 @@ func (w *responder) ReadFrom(r io.Reader) (int64, error) {
 
 // FlushError implements what http.ResponseController looks for.
 func (w *responder) FlushError() error {
+	if w.envelope != nil && w.envelope.held() {
+		return nil // the answer's first byte flushes
+	}
 	if !w.done {
 		w.finish()
 	}

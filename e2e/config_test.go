@@ -92,7 +92,6 @@ func lastError(stderr string) string {
 
 func TestWhatIsStillToComeIsRefusedNotIgnored(t *testing.T) {
 	for _, m := range []mistake{
-		{gate: "backend_errors envelope", at: "backend_errors"},
 		{gate: "shadow", at: "shadow"},
 	} {
 		text := m.text()

@@ -34,6 +34,15 @@ func CodeFor(status int) string {
 // codePair is one status's code in snake_case and UPPER_SNAKE.
 type codePair struct{ lower, upper string }
 
+// codesOf returns the codes of a status.
+func codesOf(status int) codePair {
+	if p, ok := codes[status]; ok {
+		return p
+	}
+	code := CodeFor(status) // a status of a backend's
+	return codePair{code, strings.ToUpper(code)}
+}
+
 // codes has the pair of every status in the table. Written at start only.
 var codes = func() map[int]codePair {
 	m := make(map[int]codePair)

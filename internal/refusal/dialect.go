@@ -45,6 +45,9 @@ func (d Dialect) String() string { return dialectNames[d.known()] }
 // Status is the reason's HTTP status in this dialect.
 func (d Dialect) Status(reason Reason) int { return d.status(&table[reason.place()]) }
 
+// StatusOf is the HTTP status that a refusal is answered with in this dialect.
+func (d Dialect) StatusOf(r *Refusal) int { return d.status(r.entry(r.Reason.place())) }
+
 // ContentType is the media type of the bodies, with charset.
 func (d Dialect) ContentType() string {
 	if d.known() == Problem {
@@ -104,7 +107,7 @@ var rendered = func() (all [dialects][2][len(table)]ready) {
 // body returns the body for the i-th reason and its length in decimal.
 func (d Dialect) body(i int, r *Refusal) ([]byte, string) {
 	d = d.known()
-	e := &table[i]
+	e := r.entry(i)
 	if d.constant(e, r) {
 		jwt := 0
 		if r.Kind == KindJWT {
@@ -120,6 +123,9 @@ func (d Dialect) body(i int, r *Refusal) ([]byte, string) {
 // constant reports whether the body is the one rendered at start. It may say no
 // where yes were true, never the reverse.
 func (d Dialect) constant(e *entry, r *Refusal) bool {
+	if r.Status != 0 {
+		return false
+	}
 	if d != Problem && d.status(e) == http.StatusUnauthorized {
 		return true
 	}

@@ -40,6 +40,15 @@
 // Other statuses have no place for them; there the first one becomes the message
 // when the refusal has no message of its own, so that the field is still named.
 //
+// # Errors of the backend
+//
+// backend_error stands for an answer of the backend that the dialect's clients
+// could not read. Its status is the backend's (Refusal.Status) and its codes follow
+// that; the texts that say what the gate found are not used, and neither are field
+// errors. A 429 has retry_after where the backend sent Retry-After. Allow, Retry-After
+// and WWW-Authenticate stay as the backend sent them; a 401 without a challenge gets a
+// bare one.
+//
 // # Numbers
 //
 // 429 bodies carry the figures that exist: limit, remaining and reset stand or

@@ -89,7 +89,11 @@ func appendList(dst []byte, values []string) []byte {
 
 // appendErrors appends the member errors: an object from field to texts, each
 // field once. The texts of a field that comes twice are put together.
-func appendErrors(dst []byte, fields []FieldError) []byte {
+func appendErrors(dst []byte, e *entry, r *Refusal) []byte {
+	if e.backend() {
+		return dst // the gate does not know them
+	}
+	fields := r.Fields
 	dst = append(appendMember(dst, "errors"), '{')
 	for i, f := range fields {
 		if mentioned(fields[:i], f.Field) {

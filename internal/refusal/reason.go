@@ -61,6 +61,10 @@ const (
 	ReasonIssuerUnavailable   Reason = "issuer_unavailable"
 	ReasonOverloaded          Reason = "overloaded"
 	ReasonBackendTimeout      Reason = "backend_timeout"
+	// ReasonBackendError: the gate let the request pass, and the backend refused
+	// it or failed with a body that the dialect's clients cannot read. The status
+	// is the backend's (Refusal.Status).
+	ReasonBackendError Reason = "backend_error"
 )
 
 // entry is one line of the table.
@@ -157,6 +161,8 @@ var table = [...]entry{
 		"report the X-Request-Id of this answer to the operator", ""},
 	{ReasonBackendUnreachable, http.StatusBadGateway, "The backend could not be reached",
 		"try again later", ""},
+	{ReasonBackendError, http.StatusBadGateway, "The backend answered with an error",
+		"the gate let the request pass; the refusal is that of the backend behind it", ""},
 	{ReasonBackendEmpty, http.StatusBadGateway, "The backend sent an empty body",
 		"the backend answered 200 with nothing in it; try again later", ""},
 	{ReasonKeystoreUnavailable, http.StatusServiceUnavailable, "Credentials cannot be checked right now",

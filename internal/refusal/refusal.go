@@ -5,6 +5,9 @@ package refusal
 type Refusal struct {
 	// Reason decides the status. An unknown one is answered as internal.
 	Reason Reason
+	// Status is answered instead of the reason's own, in every dialect. It is for
+	// backend_error, whose status is the backend's. Default: the reason's own.
+	Status int
 	// Kind is the kind of credential that was recognised.
 	Kind Kind
 	// Message replaces the reason's own text where the dialect has no fixed
@@ -66,6 +69,20 @@ type Numbers struct {
 	// RetryAfter is in seconds. Default: 1.
 	RetryAfter int
 }
+
+// entry is the reason's line of the table, with the refusal's own status.
+func (r *Refusal) entry(i int) *entry {
+	if r.Status == 0 {
+		return &table[i]
+	}
+	e := table[i]
+	e.status = r.Status
+	return &e
+}
+
+// backend reports whether the refusal is the backend's own, so that the texts
+// that say what the gate found do not apply.
+func (e *entry) backend() bool { return e.reason == ReasonBackendError }
 
 // Error gives the reason and the cause, for logs.
 func (r *Refusal) Error() string {

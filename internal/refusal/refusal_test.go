@@ -52,6 +52,41 @@ var exact = []struct {
 	{"hornethive 503", HornetHive, Refusal{Reason: ReasonOverloaded}, 503,
 		`{"error":{"code":"service_unavailable","message":"Too many credentials are being checked right now","details":{"reason":"overloaded"}}}`},
 
+	{"hornethive 401 of the backend", HornetHive, Refusal{Reason: ReasonBackendError, Kind: KindJWT, Status: 401, Message: "The backend answered 401 Unauthorized"}, 401,
+		`{"error":{"code":"unauthorized","message":"The backend answered 401 Unauthorized","details":{"reason":"backend_error"}}}`},
+	{"hornethive 403 of the backend", HornetHive, Refusal{Reason: ReasonBackendError, Status: 403}, 403,
+		`{"error":{"code":"forbidden","message":"The backend answered with an error","details":{"reason":"backend_error"}}}`},
+	{"hornethive 429 of the backend", HornetHive, Refusal{Reason: ReasonBackendError, Status: 429}, 429,
+		`{"error":{"code":"rate_limit_exceeded","message":"The backend answered with an error","details":{"reason":"backend_error"}}}`},
+	{"hornethive 429 of the backend that says when", HornetHive, Refusal{Reason: ReasonBackendError, Status: 429, Numbers: Numbers{RetryAfter: 9}}, 429,
+		`{"error":{"code":"rate_limit_exceeded","message":"The backend answered with an error","details":{"reason":"backend_error","retry_after":9}}}`},
+	{"hornethive 422 of the backend", HornetHive, Refusal{Reason: ReasonBackendError, Status: 422}, 422,
+		`{"error":{"code":"unprocessable_entity","message":"The backend answered with an error","details":{"reason":"backend_error"}}}`},
+	{"hornethive unknown status of the backend", HornetHive, Refusal{Reason: ReasonBackendError, Status: 520}, 520,
+		`{"error":{"code":"status_520","message":"The backend answered with an error","details":{"reason":"backend_error"}}}`},
+	{"hiveclaw 401 of the backend", HiveClaw, Refusal{Reason: ReasonBackendError, Status: 401}, 401,
+		`{"success":false,"error":{"code":"UNAUTHORIZED","message":"The backend answered with an error"}}`},
+	{"hiveclaw 422 of the backend", HiveClaw, Refusal{Reason: ReasonBackendError, Status: 422}, 422,
+		`{"success":false,"error":{"code":"UNPROCESSABLE_ENTITY","message":"The backend answered with an error"}}`},
+	{"hiveclaw 418 of the backend", HiveClaw, Refusal{Reason: ReasonBackendError, Status: 418}, 418,
+		`{"success":false,"error":{"code":"IM_A_TEAPOT","message":"The backend answered with an error"}}`},
+	{"hiveprotocol 401 of the backend", HiveProtocol, Refusal{Reason: ReasonBackendError, Status: 401}, 401,
+		`{"error":"Unauthorized","code":"UNAUTHORIZED","message":"The backend answered with an error"}`},
+	{"hiveprotocol 403 of the backend", HiveProtocol, Refusal{Reason: ReasonBackendError, Status: 403}, 403,
+		`{"error":"Access denied","code":"FORBIDDEN","message":"The backend answered with an error"}`},
+	{"hiveprotocol 429 of the backend", HiveProtocol, Refusal{Reason: ReasonBackendError, Status: 429, Numbers: Numbers{RetryAfter: 9}}, 429,
+		`{"error":"The backend answered with an error","code":"RATE_LIMITED","retry_after":9}`},
+	{"hiveprotocol unknown status of the backend", HiveProtocol, Refusal{Reason: ReasonBackendError, Status: 520}, 520,
+		`{"error":"Status 520","code":"STATUS_520","message":"The backend answered with an error"}`},
+	{"hiveos 401 of the backend", HiveOS, Refusal{Reason: ReasonBackendError, Status: 401}, 401,
+		`{"message":"The backend answered with an error"}`},
+	{"hiveos 403 of the backend", HiveOS, Refusal{Reason: ReasonBackendError, Status: 403}, 403,
+		`{"message":"The backend answered with an error","code":403000}`},
+	{"hiveos 422 of the backend", HiveOS, Refusal{Reason: ReasonBackendError, Status: 422}, 422,
+		`{"message":"The backend answered with an error"}`},
+	{"problem 403 of the backend", Problem, Refusal{Reason: ReasonBackendError, Status: 403, Message: "The backend answered 403 Forbidden"}, 403,
+		`{"type":"urn:hivegate:reason:backend_error","title":"The backend answered with an error","status":403,"detail":"The backend answered 403 Forbidden","reason":"backend_error"}`},
+
 	{"hiveclaw 401", HiveClaw, Refusal{Reason: ReasonTokenExpired, Kind: KindJWT, Message: "other"}, 401,
 		`{"success":false,"error":{"code":"UNAUTHORIZED","message":"Invalid or missing API key"}}`},
 	{"hiveclaw 403", HiveClaw, Refusal{Reason: ReasonInsufficientScope, Message: "other", Required: []string{"agents:write"}}, 403,
@@ -121,7 +156,7 @@ func TestBodiesAreExactlyAsPromised(t *testing.T) {
 		if got := string(c.dialect.Body(&c.refusal)); got != c.body {
 			t.Errorf("%s:\n got %s\nwant %s", c.name, got, c.body)
 		}
-		if got := c.dialect.Status(c.refusal.Reason); got != c.status {
+		if got := c.dialect.StatusOf(&c.refusal); got != c.status {
 			t.Errorf("%s: status %d, want %d", c.name, got, c.status)
 		}
 	}
@@ -136,7 +171,7 @@ var statuses = map[int]string{
 	404: "route_not_found not_found", 405: "method_not_allowed", 409: "conflict", 413: "body_too_large",
 	415: "body_not_json", 422: "field_invalid", 425: "too_early",
 	429: "rate_limited concurrency_limited auth_attempts_limited second_factor_locked",
-	500: "internal", 502: "backend_unreachable backend_empty", 504: "backend_timeout",
+	500: "internal", 502: "backend_error backend_unreachable backend_empty", 504: "backend_timeout",
 	503: "keystore_unavailable limiter_unavailable issuer_unavailable overloaded",
 }
 
@@ -283,7 +318,7 @@ func TestTheCauseIsForTheLogAndNeverInTheAnswer(t *testing.T) {
 // A credential cannot leak through a type that has no place for one: the answer
 // depends on these members alone, and a new one must be thought about here.
 func TestARefusalHasNoPlaceForACredential(t *testing.T) {
-	want := []string{"Reason", "Kind", "Message", "Hint", "Realm", "DocsURL", "Credential bool", "Required", "Granted",
+	want := []string{"Reason", "Status", "Kind", "Message", "Hint", "Realm", "DocsURL", "Credential bool", "Required", "Granted",
 		"Fields", "Numbers", "Policies", "Allow", "Err"}
 	typ := reflect.TypeFor[Refusal]()
 	var got []string

@@ -1,6 +1,9 @@
 package refusal
 
-import "net/http"
+import (
+	"net/http"
+	"strconv"
+)
 
 // quotaExceeded is the problem type of every 429, registered by
 // draft-ietf-httpapi-ratelimit-headers-10 together with its title.
@@ -27,9 +30,9 @@ func (d Dialect) render(e *entry, r *Refusal) []byte {
 }
 
 func renderHornetHive(dst []byte, e *entry, r *Refusal) []byte {
-	code, message := codes[e.status].lower, r.message(e)
+	code, message := codesOf(e.status).lower, r.message(e)
 	switch {
-	case e.status == http.StatusUnauthorized:
+	case e.status == http.StatusUnauthorized && !e.backend():
 		message = "Invalid API key"
 		if r.Kind == KindJWT || e.reason == ReasonTokenInvalid || e.reason == ReasonTokenExpired {
 			message = "Invalid token"
@@ -61,17 +64,17 @@ func renderHornetHive(dst []byte, e *entry, r *Refusal) []byte {
 			dst = appendInt(dst, "remaining", int64(r.Numbers.Remaining))
 			dst = appendInt(dst, "reset", r.Numbers.Reset)
 		}
-		dst = appendInt(dst, "retry_after", int64(r.retryAfter()))
+		dst = appendRetryAfter(dst, e, r)
 	case http.StatusUnprocessableEntity:
-		dst = appendErrors(dst, r.Fields)
+		dst = appendErrors(dst, e, r)
 	}
 	return append(dst, "}}}"...)
 }
 
 func renderHiveClaw(dst []byte, e *entry, r *Refusal) []byte {
-	code, message := codes[e.status].upper, r.message(e)
+	code, message := codesOf(e.status).upper, r.message(e)
 	switch {
-	case e.status == http.StatusUnauthorized:
+	case e.status == http.StatusUnauthorized && !e.backend():
 		message = "Invalid or missing API key"
 	case e.reason == ReasonInsufficientScope:
 		message = "API key missing required scope"
@@ -87,18 +90,24 @@ func renderHiveClaw(dst []byte, e *entry, r *Refusal) []byte {
 	dst = append(dst, `{"success":false,"error":{`...)
 	dst = appendText(dst, "code", code)
 	dst = appendText(dst, "message", message)
-	if e.status == http.StatusUnprocessableEntity {
+	if e.status == http.StatusUnprocessableEntity && !e.backend() {
 		dst = append(appendMember(dst, "details"), '{')
-		dst = append(appendErrors(dst, r.Fields), '}')
+		dst = append(appendErrors(dst, e, r), '}')
 	}
 	return append(dst, "}}"...)
 }
 
 func renderHiveProtocol(dst []byte, e *entry, r *Refusal) []byte {
-	title, code, message := http.StatusText(e.status), codes[e.status].upper, r.message(e)
+	title, code, message := http.StatusText(e.status), codesOf(e.status).upper, r.message(e)
+	if title == "" {
+		title = "Status " + strconv.Itoa(e.status)
+	}
 	dst = append(dst, '{')
 	switch e.status {
 	case http.StatusUnauthorized:
+		if e.backend() {
+			break
+		}
 		title, message = "Invalid authentication credentials", "JWT expired or invalid"
 	case http.StatusForbidden:
 		title = "Access denied"
@@ -111,14 +120,14 @@ func renderHiveProtocol(dst []byte, e *entry, r *Refusal) []byte {
 		}
 		dst = appendText(dst, "error", message)
 		dst = appendText(dst, "code", "RATE_LIMITED")
-		return append(appendInt(dst, "retry_after", int64(r.retryAfter())), '}')
+		return append(appendRetryAfter(dst, e, r), '}')
 	}
 	dst = appendText(dst, "error", title)
 	dst = appendText(dst, "code", code)
 	dst = appendText(dst, "message", message)
-	if e.status == http.StatusUnprocessableEntity {
+	if e.status == http.StatusUnprocessableEntity && !e.backend() {
 		dst = append(appendMember(dst, "details"), '{')
-		dst = append(appendErrors(dst, r.Fields), '}')
+		dst = append(appendErrors(dst, e, r), '}')
 	}
 	return append(dst, '}')
 }
@@ -136,7 +145,7 @@ func renderHiveOS(dst []byte, e *entry, r *Refusal) []byte {
 		message, code = e.message, hiveOSSecurityCode
 	case e.secondFactor():
 		code = hiveOSSecurityCode
-	case e.status == http.StatusUnauthorized:
+	case e.status == http.StatusUnauthorized && !e.backend():
 		message = "Unauthenticated."
 	case e.reason == ReasonInsufficientScope:
 		message, code = "This action is unauthorized.", hiveOSForbidden
@@ -152,7 +161,7 @@ func renderHiveOS(dst []byte, e *entry, r *Refusal) []byte {
 		dst = appendInt(dst, "code", code)
 	}
 	if e.status == http.StatusUnprocessableEntity {
-		dst = appendErrors(dst, r.Fields)
+		dst = appendErrors(dst, e, r)
 	}
 	return append(dst, '}')
 }
@@ -177,7 +186,16 @@ func renderProblem(dst []byte, e *entry, r *Refusal) []byte {
 	case e.status == http.StatusTooManyRequests && len(r.Policies) > 0:
 		dst = appendTexts(dst, "violated-policies", r.Policies)
 	case e.status == http.StatusUnprocessableEntity:
-		dst = appendErrors(dst, r.Fields)
+		dst = appendErrors(dst, e, r)
 	}
 	return append(dst, '}')
+}
+
+// appendRetryAfter appends retry_after. A backend's 429 has one where the backend
+// said it.
+func appendRetryAfter(dst []byte, e *entry, r *Refusal) []byte {
+	if e.backend() && r.Numbers.RetryAfter <= 0 {
+		return dst
+	}
+	return appendInt(dst, "retry_after", int64(r.retryAfter()))
 }

@@ -12,7 +12,7 @@ import (
 func (d Dialect) Write(w http.ResponseWriter, method string, r *Refusal) {
 	d = d.known()
 	i := r.Reason.place()
-	e := &table[i]
+	e := r.entry(i)
 	status := d.status(e)
 	body, length := d.body(i, r)
 
@@ -25,6 +25,12 @@ func (d Dialect) Write(w http.ResponseWriter, method string, r *Refusal) {
 	values.set("Cache-Control", "no-store")
 	values.set("X-Hivegate-Reason", string(e.reason))
 	switch {
+	case e.backend():
+		// Challenge, Allow and Retry-After are the backend's own, where it sent
+		// them. A 401 needs a challenge (RFC 9110 section 15.5.2).
+		if status == http.StatusUnauthorized && len(values.h["Www-Authenticate"]) == 0 {
+			values.set("Www-Authenticate", `Bearer realm="`+string(appendQuoted(nil, r.Realm))+`"`)
+		}
 	case status == http.StatusUnauthorized, e.reason == ReasonInsufficientScope:
 		var buf [512]byte
 		values.set("Www-Authenticate", string(appendChallenge(buf[:0], e, r)))
