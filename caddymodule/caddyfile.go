@@ -184,6 +184,7 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 	if _, mistake := compileApp(app); mistake != nil {
 		return nil, b.places.locate(mistake, start)
 	}
+	noted.app(b.places, start)
 	return httpcaddyfile.App{Name: "hivegate", Value: encodeApp(app)}, nil
 }
 
@@ -240,5 +241,6 @@ func parseGate(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	if _, mistake := compileGate(g, set); mistake != nil {
 		return nil, b.places.locate(mistake, start)
 	}
+	noted.gate(g, b.places, start)
 	return g, nil
 }

@@ -51,6 +51,7 @@ func readMasterKey(b *block, a *App) error {
 	if len(a.MasterKey) == 0 {
 		return b.usage("master_key KEY [OLD…]' or 'master_key none")
 	}
+	b.places["master_key"] = b.start
 	for _, text := range a.MasterKey {
 		if text == "none" && len(a.MasterKey) > 1 {
 			return errAtf(b.start, "master_key: 'none' stands alone")

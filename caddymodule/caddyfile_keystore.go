@@ -16,6 +16,7 @@ func readKeystore(b *block, a *App) error {
 	if len(words) == 0 {
 		return b.usage(keystoreUsage)
 	}
+	b.places["keystore"] = b.start
 	switch words[0] {
 	case "sqlite":
 		if len(words) > 2 {

@@ -17,6 +17,7 @@ func readLimiter(b *block, a *App) error {
 	if len(words) == 0 {
 		return b.usage(limiterUsage)
 	}
+	b.places["limiter"] = b.start
 	switch words[0] {
 	case "memory":
 		if len(words) > 1 {

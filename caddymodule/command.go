@@ -53,7 +53,7 @@ func become(cmd, c *cobra.Command) {
 // commandTree makes the commands anew: a cobra command has one parent only.
 func commandTree() []*cobra.Command {
 	cmds := append(keycli.Commands(openEnv), keycli.SubjectCommands(openEnv)...)
-	cmds = append(cmds, keycli.AuditCommand(openEnv), explainCommand(), tokenCommand(), migrateCommand())
+	cmds = append(cmds, keycli.AuditCommand(openEnv), explainCommand(), tokenCommand(), migrateCommand(), lintCommand())
 	for _, c := range cmds {
 		addConfigFlags(c)
 	}

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,6 +23,11 @@ import (
 // commandConfig is a configuration as a command sees it: read, never run.
 type commandConfig struct {
 	apps map[string]json.RawMessage
+	// raw is the whole as JSON, path the file that it came from, adapted whether
+	// that is a Caddyfile.
+	raw     []byte
+	path    string
+	adapted bool
 	// countsNothing leaves the limiter out, so that no command asks for a shared
 	// one's server.
 	countsNothing bool
@@ -50,6 +56,7 @@ func loadCommandConfig(cmd *cobra.Command) (*commandConfig, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
+	text := raw
 	if raw, err = adapt(raw, path, adapter); err != nil {
 		return nil, err
 	}
@@ -59,7 +66,7 @@ func loadCommandConfig(cmd *cobra.Command) (*commandConfig, error) {
 	if err := json.Unmarshal(raw, &cfg); err != nil {
 		return nil, fmt.Errorf("read configuration %s: %w (a Caddyfile of another name needs --adapter caddyfile)", path, err)
 	}
-	return &commandConfig{apps: cfg.Apps, countsNothing: true}, nil
+	return &commandConfig{apps: cfg.Apps, raw: raw, path: path, adapted: !bytes.Equal(raw, text), countsNothing: true}, nil
 }
 
 // adapt turns the file into JSON, choosing the adapter as Caddy does.

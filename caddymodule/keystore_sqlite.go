@@ -72,6 +72,11 @@ func (s *SQLite) Opener() func(context.Context, bool) (keystore.Store, error) {
 	}
 }
 
+// inspect opens an existing file for reading alone.
+func (s *SQLite) inspect(ctx context.Context) (keystore.Store, error) {
+	return sqlstore.OpenSQLite(ctx, s.file, sqlstore.Options{Inspect: true})
+}
+
 var (
 	_ KeystoreGuest     = (*SQLite)(nil)
 	_ caddy.Provisioner = (*SQLite)(nil)

@@ -24,6 +24,9 @@ var sqliteMigrations embed.FS
 type Options struct {
 	// Create makes the file, and its folder, when it is missing.
 	Create bool
+	// Inspect is for looking: nothing is written, and so a database whose schema
+	// is not this hivegate's is an error. SQLite only.
+	Inspect bool
 	// MaxWait is how long a call waits for a database that other processes
 	// keep busy; what SQLite itself waits, 5 s at a time, is part of it.
 	// Default: 30 s, which a large import may take.
@@ -96,7 +99,7 @@ func openSQLite(ctx context.Context, path string, opts Options) (*Store, error) 
 		dialect: sqliteDialect(path), writer: writer, reader: reader, feed: reader, small: writer, maxWait: opts.MaxWait,
 		check: func() error { return sameFile(path, opened) },
 	}
-	if err := s.prepareSQLite(ctx, opts.Create); err != nil {
+	if err := s.prepareSQLite(ctx, opts); err != nil {
 		_ = s.Close() // the first error is the one that says what is wrong
 		return nil, err
 	}
@@ -105,9 +108,12 @@ func openSQLite(ctx context.Context, path string, opts Options) (*Store, error) 
 
 // prepareSQLite checks that the file is a keystore or empty, and only then sets
 // what belongs to the file, migrates, and prepares the query of the hot path.
-func (s *Store) prepareSQLite(ctx context.Context, create bool) error {
-	if err := s.inspectSQLite(ctx, create); err != nil {
+func (s *Store) prepareSQLite(ctx context.Context, opts Options) error {
+	if err := s.inspectSQLite(ctx, opts.Create); err != nil {
 		return err
+	}
+	if opts.Inspect {
+		return s.prepareInspection(ctx)
 	}
 	err := s.retry(ctx, "switch to WAL mode", func() error {
 		var mode string
@@ -125,6 +131,29 @@ func (s *Store) prepareSQLite(ctx context.Context, create bool) error {
 	if err := s.migrate(ctx); err != nil {
 		return err
 	}
+	return s.prepareGet(ctx)
+}
+
+// prepareInspection accepts a database as it is, or not at all.
+func (s *Store) prepareInspection(ctx context.Context) error {
+	list, err := loadMigrations(s.dialect.migrations)
+	if err != nil {
+		return err
+	}
+	current, err := s.schemaVersion(ctx)
+	switch {
+	case err != nil:
+		return err
+	case current > len(list):
+		return newerError(current, len(list))
+	case current < len(list):
+		return fmt.Errorf("its schema is version %d, not %d; \"hivegate migrate\" brings it up to date", current, len(list))
+	}
+	s.schema = Schema{From: current, To: current}
+	return s.prepareGet(ctx)
+}
+
+func (s *Store) prepareGet(ctx context.Context) error {
 	return s.retry(ctx, "read the schema", func() (err error) {
 		s.get, err = s.reader.PrepareContext(ctx, s.dialect.sql(getQuery))
 		return err
