@@ -14,7 +14,7 @@ RACE := $(shell if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) e
 LINTER := $(shell command -v golangci-lint 2>/dev/null || { p="$$($(GO) env GOPATH)/bin/golangci-lint"; [ -x "$$p" ] && echo "$$p"; })
 
 .DEFAULT_GOAL := help
-.PHONY: help test servers vet lint lint-if-installed unit e2e race clients browser flood reloads faults fleet revocations build fmt fuzz bench demo xcaddy routes clean
+.PHONY: help test servers vet lint lint-if-installed unit e2e race clients browser flood reloads faults fleet revocations build fmt fuzz bench load demo xcaddy routes clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; do printf '%-12s %s\n' "$$t" "$$d"; done
@@ -64,8 +64,8 @@ browser: ## the gate as pages see it, in headless Chromium from Debian
 	@e2e/clients/install.sh browser
 	$(GO) test -tags clients -count=1 -v -timeout $(TIMEOUT) -run '^TestBrowser' ./e2e
 
-flood: ## 2,000 bad keys a second for 20 s: p50 and p99 with and without
-	HIVEGATE_FLOOD=full $(GO) test -count=1 -v -timeout $(TIMEOUT) -run '^TestFlood' ./e2e
+flood: ## 5,000 bad keys a second beside 200 good requests a second: 4 minutes (ARGS="-quick", "-only NAME")
+	@$(GO) run ./internal/loadtest flood -out docs/bench $(ARGS)
 
 reloads: ## 60 reloads in 60 seconds under load: nothing lost, nothing left behind
 	HIVEGATE_RELOADS=full $(GO) test -count=1 -v -timeout $(TIMEOUT) -run '^TestSixtyReloads' ./e2e
@@ -94,6 +94,10 @@ fuzz: ## each fuzz target for FUZZTIME (60s)
 		done; \
 	done; \
 	[ -n "$$found" ] || { echo "no fuzz target found" >&2; exit 1; }
+
+load: ## CPU per request and throughput beside bare Caddy, basic_auth, HAProxy, nginx: 12 minutes (ARGS="-quick", "-only REGEXP", "-rounds N")
+	@internal/loadtest/install.sh
+	@$(GO) run ./internal/loadtest load -out docs/bench $(ARGS)
 
 bench: ## benchmarks with allocation counts (BENCH=regexp)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $$($(GO) list ./... | grep -v '/e2e$$')

@@ -14,8 +14,9 @@ import (
 )
 
 // A flood of bad keys: malformed ones, unknown ids, and wrong secrets of ids
-// that exist. HIVEGATE_FLOOD=full makes it 2,000 a second for 20 s (`make
-// flood`), else it is a short one of a lower rate, for the race detector's sake.
+// that exist. HIVEGATE_FLOOD=full makes it 2,000 a second for 20 s, else
+// it is a short one of a lower rate, for the race detector's sake. What is measured
+// and kept is `make flood`.
 type flood struct {
 	rate  int // a second
 	lasts time.Duration
