@@ -12,6 +12,7 @@ import (
 )
 
 func main() {
+	tuneGC()
 	caddy.CustomBinaryName = "hivegate"
 	caddy.CustomLongDescription = `hivegate stands in front of backends that already exist and decides, for each
 request, who is calling, whether they may do this, and whether they may do it
