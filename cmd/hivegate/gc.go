@@ -49,7 +49,7 @@ func tuneGC() {
 				return
 			}
 			// A change stops the world for a moment: small ones are not worth it.
-			n := gcPercent(int64(min(live[0].Value.Uint64(), math.MaxInt64/200)), debug.SetMemoryLimit(-1)) //nolint:gosec // min bounds it
+			n := gcPercent(int64(min(live[0].Value.Uint64(), math.MaxInt64/200)), debug.SetMemoryLimit(-1))
 			if n < percent*3/4 || n > percent*4/3 {
 				percent = n
 				debug.SetGCPercent(percent)

@@ -1,0 +1,80 @@
+package caddymodule
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/hivegate/hivegate/internal/refusal"
+)
+
+const allocRoutes = "routes {\nGET /r/{id}/x a:read class=ai\nGET /pub public\n}"
+
+// TestARequestCostsFewAllocations: with all headers of request and answer, the
+// caller's rights and two limits. The four of a key are its exchange, the
+// context that ends with the key (two), and its placeholders.
+func TestARequestCostsFewAllocations(t *testing.T) {
+	t.Setenv("HIVEGATE_TEST_KEY", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")
+	rg := newRig(t, benchGlobal, allocRoutes, KeyRequest{Name: "k", Owner: "o", Plan: "p", Scopes: []string{"a:read"}})
+	for _, c := range []struct {
+		name, target, key string
+		most              float64
+	}{
+		{"key", "/r/42/x", rg.keys[0].Key, 4},
+		{"public", "/pub", "", 4},
+	} {
+		r, w := request(http.MethodGet, c.target, c.key), &nullWriter{h: make(http.Header)}
+		auth := r.Header["Authorization"]
+		repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+		was := *repl
+		n := testing.AllocsPerRun(500, func() {
+			*repl = was // each request has one of its own
+			if auth != nil {
+				r.Header["Authorization"] = auth
+			}
+			rg.pass(t, r, w, toNowhere)
+		})
+		if w.h["X-Ratelimit-Remaining"] == nil || r.Header["X-Auth-Kind"] == nil {
+			t.Fatalf("%s: answered %v, the backend got %v", c.name, w.h, r.Header)
+		}
+		if n > c.most+dropped {
+			t.Errorf("%s: %v allocations, want at most %v", c.name, n, c.most)
+		}
+	}
+}
+
+// TestADecisionCostsNoAllocation: from the clean-up to the limits, headers not
+// counted.
+func TestADecisionCostsNoAllocation(t *testing.T) {
+	t.Setenv("HIVEGATE_TEST_KEY", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")
+	rg := newRig(t, benchGlobal, allocRoutes, KeyRequest{Name: "k", Owner: "o", Plan: "p", Scopes: []string{"a:read"}})
+	r := request(http.MethodGet, "/r/42/x", rg.keys[0].Key)
+	x := &exchange{g: rg.gate, rt: rg.gate.rt, r: r, scratch: takeScratch()}
+	decide := func() (ref *refusal.Refusal) {
+		x.principal, x.entry, x.route = nil, nil, nil
+		x.now = time.Now()
+		x.loginHeaders = rg.gate.c.cleaner.Clean(x.r.Header, false)
+		if ref = x.checkTransport(); ref != nil {
+			return ref
+		}
+		if _, ref = x.lookUp(); ref != nil {
+			return ref
+		}
+		if ref = x.authenticate(); ref != nil {
+			return ref
+		}
+		return x.limit()
+	}
+	if ref := decide(); ref != nil || x.principal == nil || len(x.scratch.dec.States) != 2 {
+		t.Fatalf("refused with %v, principal %v, limits %v", ref, x.principal, x.scratch.dec.States)
+	}
+	if n := testing.AllocsPerRun(500, func() {
+		if decide() != nil {
+			t.Fatal("refused")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -1,0 +1,6 @@
+//go:build !race
+
+package caddymodule
+
+// dropped: see race_test.go.
+const dropped = 0
