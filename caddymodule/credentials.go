@@ -128,6 +128,7 @@ func (x *exchange) requiredHeaders(named *headerSource) *refusal.Refusal {
 			if ref := x.verify(values[0]); ref != nil {
 				return ref
 			}
+			x.accompany()
 		}
 	}
 	// What names the principal is verified next, and replaces these.

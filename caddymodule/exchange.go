@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/hivegate/hivegate/internal/bodyrule"
 	"github.com/hivegate/hivegate/internal/policy"
 	"github.com/hivegate/hivegate/internal/refusal"
 	"github.com/hivegate/hivegate/keystore"
@@ -65,6 +65,11 @@ type exchange struct {
 
 	node   keystore.StreamNode
 	cancel context.CancelFunc
+	// What else the request ends with; see endsWith.
+	companions []companion
+	tokenEnds  *time.Timer
+	// ruled are the rules that the body met: they are asked again with the route.
+	ruled bodyrule.Match
 	// onward is r under a context that ends with the key. It is here so that it
 	// needs no memory of its own.
 	onward http.Request
@@ -112,8 +117,11 @@ func (s *scratch) demand(l *limiter.Limit, subject string, cost int) {
 // leave gives back what the request held: its slots, its place among the key's
 // open requests and its reference on the backends.
 func (x *exchange) leave() {
-	if x.entry != nil && x.cancel != nil {
-		x.entry.Leave(&x.node)
+	if x.cancel != nil {
+		if x.entry != nil {
+			x.entry.Leave(&x.node)
+		}
+		x.leaveEndings()
 		x.cancel()
 	}
 	x.releaseSlots()
@@ -132,7 +140,7 @@ func (x *exchange) releaseSlots() {
 // the next handler returns.
 func (x *exchange) forward(next caddyhttp.Handler) error {
 	x.rt.metrics.passed(x)
-	if x.entry == nil {
+	if x.entry == nil && !x.endsWith() {
 		return x.answered(x.carryOn(next, x.r))
 	}
 	// The request must end when its key does. Plain cancellation is what
@@ -140,9 +148,12 @@ func (x *exchange) forward(next caddyhttp.Handler) error {
 	// answers.
 	ctx, cancel := context.WithCancel(x.r.Context())
 	x.cancel = cancel
-	x.node.Stream = x
-	x.entry.Join(&x.node)
-	x.used()
+	if x.entry != nil {
+		x.node.Stream = x
+		x.entry.Join(&x.node)
+		x.used()
+	}
+	x.joinEndings()
 	x.onward = *x.r.WithContext(ctx)
 	return x.answered(x.carryOn(next, &x.onward))
 }
@@ -162,7 +173,7 @@ func (x *exchange) Allowed(rec *keystore.Record, now time.Time) bool {
 	if rec.StatusAt(now) != keystore.StatusActive {
 		return false
 	}
-	if !x.secretHolds(rec, now) {
+	if !secretHolds(rec, x.hash, now) {
 		return false // rotated, and the overlap has ended
 	}
 	if len(rec.IPAllowlist) > 0 && !rec.AllowsAddr(x.addr()) {
@@ -178,19 +189,16 @@ func (x *exchange) Allowed(rec *keystore.Record, now time.Time) bool {
 	if m.Found != policy.Matched {
 		return false
 	}
-	return m.Route.Check(x.rt.universe.CompileLenient(rec.Scopes), &m).Kind == policy.VerdictOK
-}
-
-// secretHolds reports whether the secret that the request came with is still one
-// of the record's.
-func (x *exchange) secretHolds(rec *keystore.Record, now time.Time) bool {
-	for i := range rec.Secrets {
-		s := &rec.Secrets[i]
-		if bytes.Equal(s.Hash, x.hash) {
-			return s.NotAfter.IsZero() || now.Before(s.NotAfter)
+	grants := x.rt.universe.CompileLenient(rec.Scopes)
+	if m.Route.Check(grants, &m).Kind != policy.VerdictOK {
+		return false
+	}
+	for i := range x.ruled.Rules() {
+		if x.route.needs[i].Check(grants, &m).Kind != policy.VerdictOK {
+			return false
 		}
 	}
-	return false
+	return true
 }
 
 // Cut implements keystore.Stream.

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"net/netip"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -31,9 +32,10 @@ type principal struct {
 	scopes     []string
 	scopesText string
 	grants     *policy.Grants
-	plan       *plan  // nil: no plans exist
-	issuer     string // of a JWT or static key
-	aal        string // of a JWT: aal2 says that a second factor was used
+	plan       *plan     // nil: no plans exist
+	issuer     string    // of a JWT or static key
+	aal        string    // of a JWT: aal2 says that a second factor was used
+	until      time.Time // of a JWT: from then on it is refused
 	// The key's own limits; nil and 0 where the plan's hold.
 	requests   *limiter.Limit
 	concurrent []int // by class index
@@ -114,7 +116,7 @@ func (rt *runtime) tokenPrincipal(t *jwtauth.Principal) *principal {
 		return p
 	}
 	p := &principal{
-		set: rt.settings, kind: kindJWT, id: t.ID(), owner: t.Owner, issuer: t.Issuer, aal: t.AAL,
+		set: rt.settings, kind: kindJWT, id: t.ID(), owner: t.Owner, issuer: t.Issuer, aal: t.AAL, until: t.Until,
 		// Without a subject of its own it counts under the client's address.
 		subject: t.SubjectKey, keySubject: t.SubjectKey,
 		scopes: t.Scopes, scopesText: t.ScopesText,

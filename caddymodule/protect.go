@@ -79,6 +79,7 @@ func (x *exchange) bodyRules(route *compiledRoute) (bodyrule.Match, []byte, *ref
 			return match, nil, &refusal.Refusal{Reason: refusal.ReasonInsufficientScope, Required: []string{v.Missing}, Granted: x.heldScopes()}
 		}
 	}
+	x.ruled = match
 	bodyrule.Replay(x.r, raw)
 	return match, raw, nil
 }

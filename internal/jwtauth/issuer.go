@@ -245,9 +245,10 @@ func (i *Issuer) verify(ctx context.Context, now time.Time, t *token) (*entry, *
 	if d != nil {
 		return nil, d
 	}
+	p.Until = t.claims.exp.Add(i.leeway)
 	return &entry{
 		issuer: i, keys: keys, key: key, principal: p,
-		until: t.claims.exp.Add(i.leeway),
+		until: p.Until,
 	}, nil
 }
 

@@ -30,6 +30,8 @@ type Principal struct {
 	AAL string
 	// Expires is the exp claim, leeway not included; zero for a static key.
 	Expires time.Time
+	// Until is Expires with the issuer's leeway: from then on the token is refused.
+	Until time.Time
 	// ServerOnly: to be refused when it comes from a browser.
 	ServerOnly bool
 	// Static: it stands for a static key, not for a token.
