@@ -14,7 +14,7 @@ RACE := $(shell if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) e
 LINTER := $(shell command -v golangci-lint 2>/dev/null || { p="$$($(GO) env GOPATH)/bin/golangci-lint"; [ -x "$$p" ] && echo "$$p"; })
 
 .DEFAULT_GOAL := help
-.PHONY: help test servers vet lint lint-if-installed unit e2e race clients browser flood reloads faults fleet revocations build fmt fuzz bench load demo xcaddy routes clean
+.PHONY: help test servers vet lint lint-if-installed unit e2e race clients browser flood reloads faults fleet revocations build fmt fuzz bench load cold memory demo xcaddy routes clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; do printf '%-12s %s\n' "$$t" "$$d"; done
@@ -98,6 +98,12 @@ fuzz: ## each fuzz target for FUZZTIME (60s)
 load: ## CPU per request and throughput beside bare Caddy, basic_auth, HAProxy, nginx: 12 minutes (ARGS="-quick", "-only REGEXP", "-rounds N")
 	@internal/loadtest/install.sh
 	@$(GO) run ./internal/loadtest load -out docs/bench $(ARGS)
+
+cold: ## 100,000 keys at 500 a second after a restart: 6 minutes (ARGS="-quick", "-only NAME", "-keys N")
+	@$(GO) run ./internal/loadtest cold -out docs/bench $(ARGS)
+
+memory: ## a million keys, a million owners, 10,000 connections, 1,000 streams: 5 minutes (ARGS="-quick", "-only NAME")
+	@$(GO) run ./internal/loadtest memory -out docs/bench $(ARGS)
 
 bench: ## benchmarks with allocation counts (BENCH=regexp)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $$($(GO) list ./... | grep -v '/e2e$$')

@@ -1,6 +1,7 @@
 // Command loadtest measures the built binary from outside: what a request costs
-// beside other gates and proxies (`make load`), and what a flood of bad keys does
-// to good callers (`make flood`).
+// beside other gates and proxies, what a flood of bad keys does to good callers,
+// what a restart does, and what memory holds. The Makefile has its commands:
+// `make load`, `make flood`, `make cold`, `make memory`.
 //
 // It runs on Linux alone, for it reads /proc, and sends to 127.0.0.1 alone. Every
 // command prints its longest duration first, and ends by itself.
@@ -43,6 +44,8 @@ func commands() []command {
 	return []command{
 		{"load", "CPU per request and throughput beside bare Caddy, basic_auth, HAProxy, nginx", loadLasts, runLoad},
 		{"flood", "5,000 bad keys a second beside 200 good requests a second", floodLasts, runFlood},
+		{"cold", "100,000 keys at 500 a second after a restart", coldLasts, runCold},
+		{"memory", "a million keys, a million owners, 10,000 connections, 1,000 streams", memoryLasts, runMemory},
 	}
 }
 

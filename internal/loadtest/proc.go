@@ -82,3 +82,31 @@ func ticksOf(pid int) (time.Duration, error) {
 	}
 	return sum, nil
 }
+
+// fileMiB is the size of a SQLite file and its write-ahead log.
+func fileMiB(path string) (sum float64) {
+	for _, name := range []string{path, path + "-wal"} {
+		if info, err := os.Stat(name); err == nil {
+			sum += mib(info.Size())
+		}
+	}
+	return sum
+}
+
+// rssOf is a process's resident memory in bytes (VmRSS of /proc/PID/status).
+func rssOf(pid int) (int64, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read the memory of %d: %w", pid, err)
+	}
+	for line := range strings.Lines(string(raw)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("read the memory of %d: %w", pid, err)
+			}
+			return kib << 10, nil
+		}
+	}
+	return 0, fmt.Errorf("read the memory of %d: no VmRSS", pid)
+}
