@@ -111,6 +111,13 @@ bench: ## benchmarks with allocation counts (BENCH=regexp)
 demo: ## Caddyfile.example with two small backends; prints curl lines to try
 	$(GO) run ./cmd/hivegate demo
 
+.PHONY: packaging release
+packaging: ## judge unit, manifests, Dockerfile, dashboard and alert rules by their own tools
+	GO="$(GO)" packaging/check.sh
+
+release: ## archives for five platforms with SHA256SUMS in dist/ (VERSION=v1.2.3)
+	$(GO) run ./internal/release -version "$(VERSION)"
+
 xcaddy: ## build Caddy with hivegate through xcaddy, as xcaddy.toml says
 	$(GO) run ./internal/xcaddy
 
@@ -118,4 +125,4 @@ routes: ## write examples/hiveos.routes again from e2e/testdata/hiveos-routes.cs
 	$(GO) test ./examples -run '^TestHiveOSRoutes' -update
 
 clean:
-	rm -rf bin
+	rm -rf bin dist

@@ -25,6 +25,7 @@ server within a second.`,
 			for _, c := range commandTree() {
 				cmd.AddCommand(c)
 			}
+			cmd.AddCommand(versionCommand())
 			finishCommands(cmd)
 		},
 	})
@@ -53,7 +54,7 @@ func become(cmd, c *cobra.Command) {
 // commandTree makes the commands anew: a cobra command has one parent only.
 func commandTree() []*cobra.Command {
 	cmds := append(keycli.Commands(openEnv), keycli.SubjectCommands(openEnv)...)
-	cmds = append(cmds, keycli.AuditCommand(openEnv), explainCommand(), tokenCommand(), migrateCommand(), lintCommand())
+	cmds = append(cmds, keycli.AuditCommand(openEnv), explainCommand(), tokenCommand(), migrateCommand(), lintCommand(), backupCommand())
 	for _, c := range cmds {
 		addConfigFlags(c)
 	}

@@ -14,6 +14,8 @@ import (
 func main() {
 	tuneGC()
 	caddy.CustomBinaryName = "hivegate"
+	// Caddy prints its own version behind it.
+	caddy.CustomVersion = caddymodule.BuildVersion() + "; Caddy"
 	caddy.CustomLongDescription = `hivegate stands in front of backends that already exist and decides, for each
 request, who is calling, whether they may do this, and whether they may do it
 now. It is Caddy with one more directive: everything that Caddy does, it does.
