@@ -143,8 +143,11 @@ func TestAlertsAskForExportedMetricsAndEachHasATest(t *testing.T) {
 	known := metrics(t)
 	text := read(t, "prometheus/hivegate.rules.yml")
 	tests := read(t, "prometheus/hivegate.rules.test.yml")
-	if _, wrong := judge(known, text[strings.Index(text, "groups:"):]); len(wrong) > 0 {
-		t.Error(wrong)
+	for _, rule := range strings.Split(text, "- alert: ")[1:] {
+		expr, _, _ := strings.Cut(rule, "        for: ")
+		if _, wrong := judge(known, expr); len(wrong) > 0 {
+			t.Errorf("alert %s: %v", strings.Fields(rule)[0], wrong)
+		}
 	}
 	alerts := regexp.MustCompile(`(?m)^      - alert: (\w+)$`).FindAllStringSubmatch(text, -1)
 	if len(alerts) < 8 {

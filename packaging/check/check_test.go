@@ -109,7 +109,7 @@ func TestTheSidecarIsWhatKubernetesReads(t *testing.T) {
 			t.Errorf("no %s probe", what)
 			continue
 		}
-		if path := probe.HTTPGet.Path; !regexp.MustCompile(`(health|ready) `+regexp.QuoteMeta(path)+`\s`).MatchString(caddyfile) {
+		if path := probe.HTTPGet.Path; !regexp.MustCompile(`(health|ready) ` + regexp.QuoteMeta(path) + `\s`).MatchString(caddyfile) {
 			t.Errorf("the %s probe asks for %s, which the Caddyfile does not serve", what, path)
 		}
 		if ports[probe.HTTPGet.Port.StrVal] == 0 {
