@@ -100,7 +100,7 @@ func policyOf(reason refusal.Reason) string {
 	case refusal.ReasonConcurrencyLimited:
 		return "concurrency"
 	case refusal.ReasonAuthAttemptsLimited:
-		return "auth_failures"
+		return policyAuthFailures
 	case refusal.ReasonSecondFactorLocked:
 		return "second_factor"
 	}

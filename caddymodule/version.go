@@ -34,11 +34,10 @@ func BuildVersion() string {
 // with a version, or a local folder without one.
 func describeBuild(info *debug.BuildInfo, given string) string {
 	found, more := "", []string(nil)
-	switch {
-	case info.Main.Path == modulePath:
+	if info.Main.Path == modulePath {
 		found = info.Main.Version
 		more = stamped(info)
-	default:
+	} else {
 		for _, dep := range info.Deps {
 			if dep.Path != modulePath {
 				continue

@@ -71,6 +71,12 @@ func parseCurl(t *testing.T, line string) curl {
 // send does what curl would, once, and returns the status.
 func (c curl) send(t *testing.T) int {
 	t.Helper()
+	return c.ask(t).status
+}
+
+// ask does what curl would, once.
+func (c curl) ask(t *testing.T) *answer {
+	t.Helper()
 	u, err := url.Parse(c.url)
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +108,7 @@ func (c curl) send(t *testing.T) int {
 		t.Fatal(err)
 	}
 	a.search(t, "a line of the demo")
-	return a.status
+	return a
 }
 
 func TestTheDemoDoesWhatItPrintsAndEndsCleanly(t *testing.T) {

@@ -167,7 +167,7 @@ func pack(work, version, goos, goarch string, at time.Time, common []file) (stri
 	if err := build(path, version, goos, goarch); err != nil {
 		return "", nil, err
 	}
-	data, err := os.ReadFile(path) //nolint:gosec // written by build
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return "", nil, err
 	}
