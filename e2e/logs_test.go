@@ -117,6 +117,14 @@ func TestNoCredentialLandsInALogHoweverItWasSent(t *testing.T) {
 	})
 }
 
+// failuresLogged counts the lines about failed backends: Caddy's, or the gate's
+// where it answers for them.
+func (g *gate) failuresLogged(t testing.TB) int {
+	t.Helper()
+	return len(g.logLines(t, map[string]string{"logger": "http.log.error"})) +
+		len(g.logLines(t, map[string]string{"logger": "http.handlers.hivegate", "reason": "backend_"}))
+}
+
 func sendCredentials(t *testing.T, g *gate, base string) {
 	t.Helper()
 	g.run(t)
@@ -166,7 +174,7 @@ func sendCredentials(t *testing.T, g *gate, base string) {
 	eventually(t, 5*time.Second, "the requests are logged", func() bool {
 		return len(g.logLines(t, map[string]string{"logger": "http.log.access"})) >= len(requests)
 	})
-	if len(g.logLines(t, map[string]string{"logger": "http.log.error"})) == 0 {
+	if g.failuresLogged(t) == 0 {
 		t.Error("the backend that is away was not logged: this test looks at nothing")
 	}
 	if strings.Contains(g.fromAdmin(t, "/metrics"), "127.0.0.1\"") {

@@ -28,12 +28,14 @@ func TestSystemHiveOS(t *testing.T) {
 	t.Run("S0-2 sign-in is a POST of JSON with login and password", h.login)
 	t.Run("S0-3 twofa_code and remember in the body reach the backend", h.loginFields)
 	t.Run("S0-4 a token without Bearer gets JSON", h.bareToken)
+	t.Run("S0-4 a page of the backend becomes JSON", h.pageOfTheBackend)
 	t.Run("S0-5 errors tell sign-in data, keys and session tokens apart", h.credentialKinds)
 	t.Run("S0-6 a failure says who refused", h.attributable)
 	t.Run("S0-7 the last use of each key is known", h.lastUse)
 	t.Run("S0-8 ordinary routes take a key without a second factor", h.noSecondFactor)
 	t.Run("S0-9 Authorization: Bearer is the form", h.canonicalForm)
 	t.Run("S0-10 Vary and Cache-Control are kept, names of machines are not", h.backendHeaders)
+	t.Run("S0-10 an empty 200 that says it is JSON is 502 and counted", h.emptyAnswer)
 	t.Run("S0-11 sign-in data in headers is removed, not logged, and answered with a hint", h.loginHeaders)
 	t.Run("S0-12 a token glued to Bearer is 401 with a hint", h.gluedToken)
 	t.Run("S0-13 a wrong method is 405 with Allow", h.wrongMethod)
@@ -138,6 +140,15 @@ func (h *hiveOS) bareToken(t *testing.T) {
 	}
 }
 
+func (h *hiveOS) pageOfTheBackend(t *testing.T) {
+	h.farm.handle("/api/v2/farms/403", htmlPage(403))
+	a := h.as(t, "GET /api/v2/farms/403")
+	a.refused(t, 403, "backend_error")
+	if m := a.member(t, "message"); m == "" || strings.Contains(string(a.body), "<") {
+		t.Errorf("body %s", a.body)
+	}
+}
+
 func (h *hiveOS) credentialKinds(t *testing.T) {
 	sessionToken := tokenKeys()["HS256"].token(fmt.Sprintf(`{"iss":"https://hiveos.farm","iat":1700000000,"exp":%d,"sub":"7"}`, in(time.Hour)))
 	for what, c := range map[string]struct {
@@ -170,6 +181,10 @@ func (h *hiveOS) attributable(t *testing.T) {
 	if a.status != 500 || a.reason() != "" || a.header.Get("X-Request-Id") == "" || string(a.body) != `{"message":"Server Error"}` {
 		t.Errorf("the backend's failure: %d %q %v", a.status, a.body, a.header)
 	}
+	h.farm.handle("/api/v2/farms/6", broken(""))
+	a = h.as(t, "GET /api/v2/farms/6")
+	a.refused(t, 502, "backend_unreachable")
+	a.isBody(t, `{"message":"The backend could not be reached"}`)
 	narrow := h.createScoped(t, "farms:read")
 	a = h.call(t, "GET /api/v2/farms/7/workers", key(narrow.Key))
 	a.refused(t, 403, "insufficient_scope")
@@ -232,6 +247,32 @@ func (h *hiveOS) backendHeaders(t *testing.T) {
 		if v := a.header.Get(name); v != "" {
 			t.Errorf("%s: %s", name, v)
 		}
+	}
+}
+
+func (h *hiveOS) emptyAnswer(t *testing.T) {
+	empty := func(status int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(status)
+		}
+	}
+	h.farm.handle("/api/v2/farms/0", empty(200))
+	h.farm.handle("/api/v2/auth/check", empty(204))
+	counted := func() float64 { return h.metric(t, "hivegate_backend_errors_total", `reason="backend_empty"`) }
+	before := counted()
+	a := h.as(t, "GET /api/v2/farms/0")
+	a.refused(t, 502, "backend_empty")
+	a.isBody(t, `{"message":"The backend sent an empty body"}`)
+	if n := counted() - before; n != 1 {
+		t.Errorf("counted %g times", n)
+	}
+	if a := h.as(t, "HEAD /api/v2/farms/0"); a.status != 200 || a.reason() != "" {
+		t.Errorf("HEAD: %d %q", a.status, a.reason())
+	}
+	k := h.createScoped(t, "auth:read")
+	if a := h.call(t, "GET /api/v2/auth/check", key(k.Key)); a.status != 204 || a.reason() != "" {
+		t.Errorf("a token that is checked: %d %q", a.status, a.reason())
 	}
 }
 
