@@ -2,6 +2,7 @@ package jwtauth
 
 import (
 	"errors"
+	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -46,7 +47,7 @@ const (
 	maxJSONDepth     = 32
 	maxTokenValues   = 4096
 	maxJWKSValues    = 16384
-	linearDuplicates = 16 // members up to which names are compared pairwise
+	linearDuplicates = 32 // members up to which names are compared pairwise
 )
 
 var (
@@ -66,6 +67,8 @@ func parseJSON(doc string, maxValues int) (value, error) {
 		return value{}, errJSONUTF8
 	}
 	p := jsonParser{doc: doc, left: maxValues}
+	p.stack, _ = stacks.Get().(*[]member) // the pool holds nothing else
+	defer p.free()
 	p.space()
 	v, err := p.value(0)
 	if err != nil {
@@ -82,6 +85,21 @@ type jsonParser struct {
 	doc  string
 	pos  int
 	left int // values that may still come
+	// stack holds the members of the objects that are being read, the
+	// innermost one's last: so that each object's own list is made once, in
+	// its size.
+	stack *[]member
+}
+
+var stacks = sync.Pool{New: func() any { s := make([]member, 0, 32); return &s }}
+
+func (p *jsonParser) free() {
+	s := (*p.stack)[:cap(*p.stack)]
+	clear(s) // no token stays behind in the pool
+	if s = s[:0]; cap(s) <= 256 {
+		*p.stack = s
+		stacks.Put(p.stack)
+	}
 }
 
 func (p *jsonParser) space() {
@@ -140,6 +158,7 @@ func (p *jsonParser) value(depth int) (value, error) {
 
 func (p *jsonParser) object(depth int) (value, error) {
 	v := value{kind: kindObject}
+	first := len(*p.stack)
 	p.pos++
 	p.space()
 	if p.take('}') {
@@ -163,7 +182,7 @@ func (p *jsonParser) object(depth int) (value, error) {
 		if err != nil {
 			return v, err
 		}
-		v.members = append(v.members, member{name, m})
+		*p.stack = append(*p.stack, member{name, m})
 		p.space()
 		if p.take('}') {
 			break
@@ -172,9 +191,11 @@ func (p *jsonParser) object(depth int) (value, error) {
 			return v, errJSONSyntax
 		}
 	}
-	if hasDuplicates(v.members) {
+	if hasDuplicates((*p.stack)[first:]) {
 		return v, errJSONDuplicate
 	}
+	v.members = append(make([]member, 0, len(*p.stack)-first), (*p.stack)[first:]...)
+	*p.stack = (*p.stack)[:first]
 	return v, nil
 }
 
