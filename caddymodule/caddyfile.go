@@ -79,19 +79,15 @@ func (b *block) noBlock() error {
 	return nil
 }
 
-// readBlock reads the options of a block by a table. Options that are known but
-// not built yet are refused, never ignored.
-func readBlock[T any](b *block, what string, table map[string]option[T], later map[string]string, into T) error {
+// readBlock reads the options of a block by a table.
+func readBlock[T any](b *block, what string, table map[string]option[T], into T) error {
 	seen := make(map[string]caddyfile.Token)
 	for nesting := b.Nesting(); b.NextBlock(nesting); {
 		token := b.Token()
 		name := token.Text
-		if why, ok := later[name]; ok {
-			return errAtf(token, "%s: '%s' is not supported yet (%s)", what, name, why)
-		}
 		opt, ok := table[name]
 		if !ok {
-			return errAtf(token, "%s: %s", what, unknownOption(name, table, later))
+			return errAtf(token, "%s: %s", what, unknownOption(name, table))
 		}
 		if first, twice := seen[name]; twice && opt.once {
 			return errAtf(token, "%s: '%s' is given twice, first in line %d", what, name, first.Line)
@@ -105,12 +101,9 @@ func readBlock[T any](b *block, what string, table map[string]option[T], later m
 	return nil
 }
 
-func unknownOption[T any](name string, table map[string]option[T], later map[string]string) string {
-	names := make([]string, 0, len(table)+len(later))
+func unknownOption[T any](name string, table map[string]option[T]) string {
+	names := make([]string, 0, len(table))
 	for n := range table {
-		names = append(names, n)
-	}
-	for n := range later {
 		names = append(names, n)
 	}
 	sort.Strings(names)
@@ -175,7 +168,7 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 	if len(b.words()) > 0 {
 		return nil, errAtf(start, "the global option 'hivegate' takes a block only")
 	}
-	if err := readBlock(b, "hivegate", globalOptions, nil, app); err != nil {
+	if err := readBlock(b, "hivegate", globalOptions, app); err != nil {
 		return nil, err
 	}
 	if err := checkKeystore(b, app); err != nil {
@@ -213,6 +206,7 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 //		allow_in_path percent|semicolon|encoded_slash …
 //		cors ORIGIN… { headers NAME…; max_age 10m }
 //		backend_errors envelope|pass
+//		shadow [header]
 //		health PATH [ready PATH]
 //		docs_url URL
 //	}
@@ -227,7 +221,7 @@ func parseGate(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	if len(b.words()) > 0 {
 		return nil, errAtf(start, "hivegate takes one matcher at most, and a block")
 	}
-	if err := readBlock(b, "hivegate", gateOptions, gateLater, g); err != nil {
+	if err := readBlock(b, "hivegate", gateOptions, g); err != nil {
 		return nil, err
 	}
 	app, err := decodeApp(h.Option("hivegate"))

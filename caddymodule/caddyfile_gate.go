@@ -31,12 +31,8 @@ var gateOptions = map[string]option[*Gate]{
 	"keys_api":          {once: true, read: readKeysAPI},
 	"cors":              {once: true, read: readCORS},
 	"backend_errors":    {once: true, read: oneWord("backend_errors envelope|pass", func(g *Gate) *string { return &g.BackendErrors })},
+	"shadow":            {once: true, read: readShadow},
 	"docs_url":          {once: true, read: oneWord("docs_url URL", func(g *Gate) *string { return &g.DocsURL })},
-}
-
-// gateLater are subdirectives of the grammar that are not built yet.
-var gateLater = map[string]string{
-	"shadow": "shadow mode is still to come",
 }
 
 // oneWord reads a subdirective that takes exactly one word.
@@ -103,7 +99,7 @@ func readCredentials(b *block, g *Gate) error {
 	}
 	g.Credentials = new(Credentials)
 	b.places["credentials"] = b.start
-	return readBlock(b, "credentials", credentialOptions, nil, g.Credentials)
+	return readBlock(b, "credentials", credentialOptions, g.Credentials)
 }
 
 var credentialOptions = map[string]option[*Credentials]{
@@ -291,7 +287,7 @@ func readSignature(b *block, g *Gate) error {
 		g.Signature.Header = words[0]
 	}
 	b.places["signature"] = b.start
-	return readBlock(b, "signature", signatureOptions, nil, g.Signature)
+	return readBlock(b, "signature", signatureOptions, g.Signature)
 }
 
 var signatureOptions = map[string]option[*Signature]{
@@ -329,7 +325,7 @@ func readForward(b *block, g *Gate) error {
 		return b.usage("forward { prefix X-Auth-; credentials none|jwt|all }")
 	}
 	g.Forward = new(Forward)
-	return readBlock(b, "forward", forwardOptions, nil, g.Forward)
+	return readBlock(b, "forward", forwardOptions, g.Forward)
 }
 
 var forwardOptions = map[string]option[*Forward]{

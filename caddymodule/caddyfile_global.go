@@ -178,7 +178,7 @@ func readPlan(b *block, a *App) error {
 	}
 	p := planBlock{plan: &Plan{Name: words[0]}, path: "plans/" + strconv.Itoa(len(a.Plans))}
 	b.places[p.path] = b.start
-	if err := readBlock(b, "plan "+words[0], planOptions, nil, p); err != nil {
+	if err := readBlock(b, "plan "+words[0], planOptions, p); err != nil {
 		return err
 	}
 	a.Plans = append(a.Plans, *p.plan)

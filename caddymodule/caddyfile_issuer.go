@@ -16,7 +16,7 @@ func readIssuer(b *block, a *App) error {
 	cfg := &jwtauth.Config{Name: words[0]}
 	path := "issuers/" + strconv.Itoa(len(a.Issuers))
 	b.places[path] = b.start
-	if err := readBlock(b, "issuer "+words[0], issuerOptions, nil, issuerBlock{cfg: cfg, path: path}); err != nil {
+	if err := readBlock(b, "issuer "+words[0], issuerOptions, issuerBlock{cfg: cfg, path: path}); err != nil {
 		return err
 	}
 	a.Issuers = append(a.Issuers, *cfg)

@@ -14,7 +14,7 @@ func readKeysAPI(b *block, g *Gate) error {
 	}
 	g.KeysAPI = &KeysAPI{Base: words[0]}
 	b.places["keys_api"] = b.start
-	return readBlock(b, "keys_api", keysAPIOptions, nil, g.KeysAPI)
+	return readBlock(b, "keys_api", keysAPIOptions, g.KeysAPI)
 }
 
 var keysAPIOptions = map[string]option[*KeysAPI]{

@@ -43,7 +43,7 @@ func readPostgres(b *block, a *App, words []string) error {
 		return b.usage("keystore postgres DSN { max_staleness 60s }")
 	}
 	guest := &Postgres{DSN: words[0]}
-	if err := readBlock(b, "keystore postgres", postgresOptions, nil, guest); err != nil {
+	if err := readBlock(b, "keystore postgres", postgresOptions, guest); err != nil {
 		return err
 	}
 	a.KeystoreRaw = caddyconfig.JSONModuleObject(guest, "backend", "postgres", nil)

@@ -35,7 +35,7 @@ func readLimiter(b *block, a *App) error {
 				return errAtf(b.start, "limiter redis: %w", err)
 			}
 		}
-		if err := readBlock(b, "limiter redis", redisOptions, nil, guest); err != nil {
+		if err := readBlock(b, "limiter redis", redisOptions, guest); err != nil {
 			return err
 		}
 		a.LimiterRaw = caddyconfig.JSONModuleObject(guest, "backend", "redis", nil)

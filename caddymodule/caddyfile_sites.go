@@ -14,7 +14,7 @@ func readCORS(b *block, g *Gate) error {
 	}
 	g.CORS = &CORS{Origins: words}
 	b.places["cors"] = b.start
-	return readBlock(b, "cors", corsOptions, nil, g.CORS)
+	return readBlock(b, "cors", corsOptions, g.CORS)
 }
 
 var corsOptions = map[string]option[*CORS]{
@@ -47,5 +47,19 @@ func readCORSMaxAge(b *block, c *CORS) error {
 	}
 	b.places["cors/max_age"] = b.start
 	c.MaxAge = caddy.Duration(d)
+	return b.noBlock()
+}
+
+// shadow [header]
+func readShadow(b *block, g *Gate) error {
+	words := b.words()
+	switch {
+	case len(words) == 0:
+		g.Shadow = "on"
+	case len(words) == 1 && words[0] == "header":
+		g.Shadow = "header"
+	default:
+		return b.usage("shadow [header]")
+	}
 	return b.noBlock()
 }

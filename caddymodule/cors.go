@@ -265,6 +265,9 @@ func (c *compiledGate) ownHeaders() []string {
 	if c.keys != nil {
 		names = append(names, "Location")
 	}
+	if c.shadowHeader {
+		names = append(names, "X-Hivegate-Shadow")
+	}
 	return names
 }
 

@@ -262,6 +262,9 @@ func (x *exchange) reason() string {
 		if e := x.responder.envelope; e != nil && e.ref != nil {
 			return string(e.ref.Reason)
 		}
+		if x.shadow != nil && x.shadow.ref != nil {
+			return string(x.shadow.ref.Reason)
+		}
 		return ""
 	}
 	return string(x.refused.Reason)

@@ -82,6 +82,12 @@ type Gate struct {
 	// unknown length that may turn out empty is held until its first byte.
 	// Default: `pass`.
 	BackendErrors string `json:"backend_errors,omitempty"`
+	// Decide, log and count, but refuse nothing: `on`, or `header`, which also says
+	// on the answer why it would have been refused (X-Hivegate-Shadow). What would
+	// have been refused goes on as anonymous. The keys API, ambiguous paths and a
+	// second gate refuse as ever. Default: off. Misuse: a site in shadow mode is
+	// open to everybody.
+	Shadow string `json:"shadow,omitempty"`
 	// What the path check lets pass: any of `percent`, `semicolon` and
 	// `encoded_slash`. Default: none. Misuse: gate and backend may read such a
 	// path differently.
@@ -131,6 +137,8 @@ type compiledGate struct {
 	keys          *compiledKeys // nil: no keys_api
 	cors          *compiledCORS // nil: off
 	envelope      bool          // errors of the backend are put in the dialect
+	shadow        bool          // nothing is refused
+	shadowHeader  bool          // the answer says what would have been
 }
 
 // compiledRoute is what the gate needs of a route beside the policy's part.
@@ -242,6 +250,11 @@ func compileWords(g *Gate, _ *settings, c *compiledGate) *configError {
 		return e
 	}
 	c.envelope = g.BackendErrors == "envelope"
+	if e := oneOf("shadow", "shadow", cmpDefault(g.Shadow, "off"), "on", "header", "off"); e != nil {
+		return e
+	}
+	c.shadowHeader = g.Shadow == "header"
+	c.shadow = c.shadowHeader || g.Shadow == "on"
 	if len(g.RateLimitHeaders) > 0 {
 		c.headersX, c.headersIETF = false, false
 	}
@@ -583,6 +596,9 @@ func compileHealth(g *Gate, _ *settings, c *compiledGate) *configError {
 
 // warn says, once per load, what is legal but unwise about this site.
 func (g *Gate) warn() {
+	if g.c.shadow {
+		g.log.Warn("shadow is set: this site decides, logs and counts, and refuses nobody; take the line out when the log shows what you expect")
+	}
 	if g.server == nil {
 		return
 	}

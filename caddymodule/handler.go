@@ -35,19 +35,25 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		return nil
 	}
 	public, ref := x.lookUp()
+	if first := x.shadowed(); first != nil {
+		ref = first // was found before, and not refused
+	}
 	if ref != nil {
-		return x.refuse(ref)
+		return x.deny(ref, next)
 	}
 	if !public {
 		if ref := x.authenticate(); ref != nil {
-			return x.refuse(ref)
+			return x.deny(ref, next)
 		}
 	}
 	if ref := x.limit(); ref != nil { // scopes are judged first, limits decided once
-		return x.refuse(ref)
+		return x.deny(ref, next)
+	}
+	if g.c.shadow {
+		x.recordBody()
 	}
 	if ref := x.protect(); ref != nil { // body, signature, second factor
-		return x.refuse(ref)
+		return x.deny(ref, next)
 	}
 	if x.keysAPI {
 		return x.serveKeys()
@@ -92,10 +98,14 @@ func (x *exchange) checkTransport() *refusal.Refusal {
 	if r.TLS != nil && !r.TLS.HandshakeComplete || len(r.Header["Early-Data"]) > 0 {
 		// RFC 8470: what came in early data may be a replay. The header comes
 		// from a proxy in front; a client that sets it only refuses itself.
-		return &refusal.Refusal{Reason: refusal.ReasonTooEarly}
+		if ref := x.refuseTransport(&refusal.Refusal{Reason: refusal.ReasonTooEarly}); ref != nil {
+			return ref
+		}
 	}
 	if c.httpsOn && !x.overHTTPS() {
-		return &refusal.Refusal{Reason: refusal.ReasonHTTPSRequired}
+		if ref := x.refuseTransport(&refusal.Refusal{Reason: refusal.ReasonHTTPSRequired}); ref != nil {
+			return ref
+		}
 	}
 	target := r.RequestURI
 	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {

@@ -32,14 +32,14 @@ const outcomeAllowed = "allowed"
 func newMetrics(reg *prometheus.Registry, rt *runtime) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "hivegate_requests_total", Help: "Requests decided, by outcome (allowed, preflight or the reason of refusal), kind of principal and plan.",
+			Name: "hivegate_requests_total", Help: "Requests decided, by outcome (allowed, preflight, the reason of refusal, or shadow_ and the reason where a site in shadow mode let it pass), kind of principal and plan.",
 		}, []string{"outcome", "kind", "plan"}),
 		decision: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "hivegate_decision_seconds", Help: "Time from the request's arrival at the gate to its decision, next handlers excluded.",
 			Buckets: []float64{1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1e-3, 1e-2, 0.1, 1},
 		}),
 		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "hivegate_limited_total", Help: "Requests refused by a limit, by policy.",
+			Name: "hivegate_limited_total", Help: "Requests refused by a limit, by policy; in shadow mode those that would have been.",
 		}, []string{"policy"}),
 		backendErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hivegate_backend_errors_total", Help: "Answers of backends that were put in the site's dialect (backend_errors envelope), by reason.",
@@ -83,7 +83,7 @@ func (m *metrics) passed(x *exchange) {
 
 func (m *metrics) refusedWith(x *exchange, ref *refusal.Refusal) {
 	kind, plan := x.caller()
-	m.requests.WithLabelValues(string(ref.Reason), kind, plan).Inc()
+	m.requests.WithLabelValues(x.outcome(ref), kind, plan).Inc()
 	for _, policy := range ref.Policies {
 		m.limited.WithLabelValues(policy).Inc()
 	}

@@ -24,6 +24,7 @@ type responder struct {
 	cors   *corsAnswer // nil: the site has no cors
 	// envelope watches the backend's errors; nil: they pass.
 	envelope *envelope
+	shadow   *shadowState // nil: nothing would have been refused
 	done     bool
 	// refusing: what is being written is a refusal by a second gate, whose
 	// headers are ours too.
@@ -69,6 +70,9 @@ func (w *responder) install(h http.Header) {
 	w.put(h, "Ratelimit", 5, w.limits.ietf)
 	if w.cors != nil {
 		w.cors.install(h)
+	}
+	if w.shadow != nil && w.shadow.shown != "" {
+		h["X-Hivegate-Shadow"] = []string{w.shadow.shown}
 	}
 }
 

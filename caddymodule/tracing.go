@@ -32,10 +32,7 @@ func (x *exchange) trace(ref *refusal.Refusal) {
 		return
 	}
 	kind, plan := x.caller()
-	outcome := outcomeAllowed
-	if ref != nil {
-		outcome = string(ref.Reason)
-	}
+	outcome := x.outcome(ref)
 	attrs := append(make([]attribute.KeyValue, 0, 6),
 		attribute.String("hivegate.outcome", outcome),
 		attribute.String("hivegate.kind", kind),
@@ -44,7 +41,7 @@ func (x *exchange) trace(ref *refusal.Refusal) {
 		attribute.String("hivegate.request_id", x.requestID),
 	)
 	status := 0
-	if ref != nil {
+	if ref != nil && x.refused != nil {
 		status = x.g.c.dialect.Status(ref.Reason)
 		attrs = append(attrs, attribute.Int("http.response.status_code", status))
 	}

@@ -90,20 +90,6 @@ func lastError(stderr string) string {
 	return stderr
 }
 
-func TestWhatIsStillToComeIsRefusedNotIgnored(t *testing.T) {
-	for _, m := range []mistake{
-		{gate: "shadow", at: "shadow"},
-	} {
-		text := m.text()
-		g := prepare(t, config{caddyfile: text})
-		out := g.hivegate(t, "adapt", "--config", g.caddyfile())
-		where := fmt.Sprintf("Caddyfile:%d", strings.Count(text[:strings.Index(text, m.at)], "\n")+1)
-		if out.code == 0 || !strings.Contains(out.stderr, where) || !strings.Contains(out.stderr, "not supported yet") {
-			t.Errorf("%s: exit code %d, want `not supported yet` at %s:\n%s", m.at, out.code, where, out.stderr)
-		}
-	}
-}
-
 func TestMissingEnvironmentValuesFailValidateAndNameTheOption(t *testing.T) {
 	for option, global := range map[string]string{
 		"master_key": "master_key {env.HIVEGATE_E2E_MISSING}",
