@@ -38,7 +38,36 @@ type Postgres struct {
 const startTimeout = 60 * time.Second
 
 // StartPostgres makes a new database cluster and starts it.
-func StartPostgres() (_ *Postgres, err error) {
+func StartPostgres() (*Postgres, error) {
+	return startPostgres(func(p *Postgres) error {
+		_, err := p.run("initdb", "-D", p.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+		return err
+	})
+}
+
+// StartStandby copies the running server at primary (its address, or that of a way to
+// it) and starts the copy as a hot standby of it, until Promote.
+func StartStandby(primary string) (*Postgres, error) {
+	host, port, err := net.SplitHostPort(primary)
+	if err != nil {
+		return nil, err
+	}
+	return startPostgres(func(p *Postgres) error {
+		_, err := p.run("pg_basebackup", "-h", host, "-p", port, "-U", "postgres", "-D", p.data(), "-R", "-X", "stream", "-c", "fast", "--no-sync")
+		return err
+	})
+}
+
+// Promote makes a primary of a standby, and returns when it takes changes.
+func (p *Postgres) Promote() error {
+	if out, err := p.SQL("postgres", `SELECT pg_promote(true, 60)`); err != nil || out != "t" {
+		return fmt.Errorf("promote the standby: %w (%s)", err, out)
+	}
+	return nil
+}
+
+// startPostgres starts a server on the data that fill provides.
+func startPostgres(fill func(*Postgres) error) (_ *Postgres, err error) {
 	bin, err := postgresBin()
 	if err != nil {
 		return nil, err
@@ -60,7 +89,7 @@ func StartPostgres() (_ *Postgres, err error) {
 			return nil, err
 		}
 	}
-	if _, err := p.run("initdb", "-D", p.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"); err != nil {
+	if err := fill(p); err != nil {
 		return nil, err
 	}
 	if p.log, err = os.Create(filepath.Join(p.dir, "log")); err != nil {

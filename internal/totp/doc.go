@@ -42,8 +42,8 @@
 //
 // # Clocks
 //
-// Times come in as arguments. Nodes that share a store should agree to a few
-// seconds. A clock that was far ahead when it accepted a code or noted a failure
+// Times come in as arguments. Nodes that share a store must agree to a few
+// seconds; those on one database go by its clock (keystore.Clock). A clock that was far ahead when it accepted a code or noted a failure
 // makes the factor refuse until that time has come (remove and enroll it again);
 // a wrong clock never makes it accept more.
 //
