@@ -77,7 +77,7 @@ func TestFleetPostgresFaultsNeitherRefuseAKnownKeyNorNeedARestart(t *testing.T) 
 			}
 			l := f.startTraffic(fleetSize(10*time.Millisecond, 5*time.Millisecond), known...)
 			fault.begin(t, f)
-			outage := time.NewTimer(fleetSize(3*time.Second, 10*time.Second))
+			outage := time.NewTimer(fleetSize(3*time.Second, 6*time.Second))
 			defer outage.Stop()
 			var wg sync.WaitGroup
 			for i, g := range f.gates {
@@ -249,7 +249,7 @@ func TestFleetPostgresUnknownIDsOnASlowDatabaseSlowNobodyElse(t *testing.T) {
 		})
 	}
 	l := f.startTraffic(5*time.Millisecond, k)
-	over := time.NewTimer(fleetSize(5*time.Second, 30*time.Second))
+	over := time.NewTimer(fleetSize(5*time.Second, 20*time.Second))
 	<-over.C
 	close(stop)
 	flood.Wait()
@@ -277,7 +277,7 @@ func TestFleetPostgresASlowDatabaseKeepsMemoryFresh(t *testing.T) {
 	l := f.startTraffic(10*time.Millisecond, k)
 	delay := fleetSize(1500*time.Millisecond, 5*time.Second)
 	onLinks(linkSlow, delay)(t, f)
-	over := time.NewTimer(fleetSize(7*time.Second, 60*time.Second))
+	over := time.NewTimer(fleetSize(7*time.Second, 40*time.Second))
 	<-over.C
 	l.flawless(t, "answers "+delay.String()+" late, max_staleness "+staleness)
 	f.revoke(t, k.ID)

@@ -25,8 +25,9 @@ func noError(t *testing.T, err error) {
 	}
 }
 
-// redisFaults are all of them; long is how long each lasts.
-func redisFaults(long time.Duration) []redisFault {
+// redisFaults are all of them; long is how long each lasts, pause how long the server
+// stands still.
+func redisFaults(long, pause time.Duration) []redisFault {
 	cut := func(mode linkMode, delay time.Duration) func(*testing.T, *redisFleet, func(time.Duration)) {
 		return func(_ *testing.T, f *redisFleet, wait func(time.Duration)) {
 			for _, l := range f.links {
@@ -52,7 +53,7 @@ func redisFaults(long time.Duration) []redisFault {
 		}},
 		{"SIGSTOP", true, func(t *testing.T, f *redisFleet, wait func(time.Duration)) {
 			noError(t, f.redis.Pause())
-			wait(long)
+			wait(pause)
 			noError(t, f.redis.Resume())
 		}},
 		{"network drops everything", true, cut(linkDrop, 0)},
@@ -86,9 +87,9 @@ func redisFaults(long time.Duration) []redisFault {
 // wrong answer, whatever befalls Redis, and none whose quota is spent gets a new
 // one; afterwards the fleet shares its counters again.
 func TestFleetFaultsOfRedisHarmNoValidCaller(t *testing.T) {
-	long, modes := 600*time.Millisecond, []string{"strict"}
+	long, pause, modes := 600*time.Millisecond, 600*time.Millisecond, []string{"strict"}
 	if full("HIVEGATE_FAULTS") {
-		long, modes = 10*time.Second, []string{"strict", "lease"}
+		long, pause, modes = 4*time.Second, 10*time.Second, []string{"strict", "lease"}
 	}
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
@@ -117,7 +118,7 @@ func TestFleetFaultsOfRedisHarmNoValidCaller(t *testing.T) {
 				g.get(t, "/farms", key(spent.Key)).refused(t, 429, "rate_limited")
 			}
 			streams := holdOneEach(t, f, holder)
-			for _, fault := range redisFaults(long) {
+			for _, fault := range redisFaults(long, pause) {
 				t.Run(fault.name, func(t *testing.T) {
 					valid := f.startTraffic(10*time.Millisecond, "/farms", valid...)
 					again := f.startSpent(20*time.Millisecond, spent)

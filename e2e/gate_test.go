@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,6 +45,8 @@ type config struct {
 	// env is added to the environment, of the commands too; the words above stand
 	// for the same in it.
 	env []string
+	// program is another binary for the gate and its commands, where it is set.
+	program string
 }
 
 // cheap is for tests that are not about hashing.
@@ -85,9 +88,10 @@ type gate struct {
 	admin         string   // host:port
 	farm, command *backend
 
-	env []string
-	log *syncBuffer
-	cmd *exec.Cmd
+	env     []string
+	program string // empty: the one under test
+	log     *syncBuffer
+	cmd     *exec.Cmd
 	// ended is closed when the process has ended; err is set before.
 	ended chan struct{}
 	err   error
@@ -112,6 +116,7 @@ func prepare(t testing.TB, c config) *gate {
 		farm:    newBackend(t, "farm"),
 		command: newBackend(t, "command"),
 		log:     &syncBuffer{},
+		program: c.program,
 		clients: map[string]*http.Client{},
 	}
 	ports := freePorts(t, 11)
@@ -194,7 +199,7 @@ func (g *gate) database() string {
 // run starts the prepared gate and waits until its first site takes connections.
 func (g *gate) run(t testing.TB) {
 	t.Helper()
-	g.cmd = exec.Command(program, "run", "--config", g.caddyfile())
+	g.cmd = exec.Command(cmp.Or(g.program, program), "run", "--config", g.caddyfile())
 	g.cmd.Dir, g.cmd.Env = g.dir, g.env
 	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
 	if err := g.cmd.Start(); err != nil {
@@ -395,7 +400,7 @@ func (g *gate) hivegateIn(t testing.TB, stdin string, args ...string) cli {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, tool, args...)
+	cmd := exec.CommandContext(ctx, cmp.Or(g.program, tool), args...)
 	cmd.Dir = g.dir
 	cmd.Env = g.env
 	cmd.Stdin = strings.NewReader(stdin)
