@@ -70,14 +70,25 @@ flood: ## 5,000 bad keys a second beside 200 good requests a second: 4 minutes (
 reloads: ## 60 reloads in 60 seconds under load: nothing lost, nothing left behind
 	HIVEGATE_RELOADS=full $(GO) test -count=1 -v -timeout $(TIMEOUT) -run '^TestSixtyReloads' ./e2e
 
-faults: ## kills, pauses and cuts of gates, databases and networks, for longer: counts of wrong answers
-	HIVEGATE_FAULTS=full HIVEGATE_FLEET=full $(GO) test -count=1 -v -timeout 60m -run '^(TestKeysWhoseAnswerArrivedSurviveSIGKILL|TestFleet)' ./e2e
+# The long forms of tests: their figures and failures without the chatter, and how long
+# it took. $(1): how long two quiet cores take, and after how long it is given up;
+# $(2): the settings; $(3): what to run, and more flags.
+define figures
+	@echo "takes about $(1) on two quiet cores; given up after $(TIMEOUT)"; \
+	begin=$$(date +%s); status=$$(mktemp); \
+	{ $(2) $(GO) test -count=1 -v -timeout $(TIMEOUT) $(3) ./e2e 2>&1; echo $$? >"$$status"; } | grep --line-buffered -v '^=== '; \
+	code=$$(cat "$$status"); rm -f "$$status"; echo "took $$(($$(date +%s) - begin)) s"; exit "$$code"
+endef
 
-fleet: ## shared limits on three gates: over-admission for 60 s, and what strict and lease cost
-	HIVEGATE_FLEET=full $(GO) test -count=1 -v -timeout $(TIMEOUT) -run '^(TestFleetAdmits|TestFleetCost)' ./e2e
+faults: TIMEOUT = 30m
+faults: ## kills, pauses, cuts, failover, a wrong clock: counts of wrong answers (15 minutes)
+	$(call figures,15 minutes,HIVEGATE_FAULTS=full HIVEGATE_FLEET=full,-run '^(TestKeysWhoseAnswerArrivedSurviveSIGKILL|TestFleet)' -skip '^(TestFleetAdmits|TestFleetCost|TestFleetExample|TestFleetPostgresARevocationReaches)')
 
-revocations: ## 1,000 revocations on one node and 200 on a fleet, under load: p50, p99, maximum
-	HIVEGATE_REVOKE=full HIVEGATE_FLEET=full $(GO) test -count=1 -v -timeout $(TIMEOUT) -run '^(TestRevocationToRefusalUnderLoad|TestFleetPostgresARevocationReaches)' ./e2e
+fleet: ## shared limits on three gates: over-admission for 60 s, and what strict and lease cost (5 minutes)
+	$(call figures,5 minutes,HIVEGATE_FLEET=full,-run '^(TestFleetAdmits|TestFleetCost)')
+
+revocations: ## 1,000 revocations on one node and 200 on a fleet, under load: p50, p99, maximum (5 minutes)
+	$(call figures,5 minutes,HIVEGATE_REVOKE=full HIVEGATE_FLEET=full,-run '^(TestRevocationToRefusalUnderLoad|TestFleetPostgresARevocationReaches)')
 
 build: ## static binary in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/hivegate
