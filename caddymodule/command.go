@@ -53,7 +53,9 @@ func become(cmd, c *cobra.Command) {
 
 // commandTree makes the commands anew: a cobra command has one parent only.
 func commandTree() []*cobra.Command {
-	cmds := append(keycli.Commands(openEnv), keycli.SubjectCommands(openEnv)...)
+	keys := keycli.Commands(openEnv)
+	keys[0].AddCommand(convertCommand()) // apikey
+	cmds := append(keys, keycli.SubjectCommands(openEnv)...)
 	cmds = append(cmds, keycli.AuditCommand(openEnv), explainCommand(), tokenCommand(), migrateCommand(), lintCommand(), backupCommand())
 	for _, c := range cmds {
 		addConfigFlags(c)

@@ -102,7 +102,7 @@ func TestDocsURLIsWhereTheReasonIsExplained(t *testing.T) {
 	if p := a.asJSON(t); p["type"] != "https://example.com/errors#api_key_invalid" {
 		t.Errorf("type %v", p["type"])
 	}
-	if ch := a.header.Get("Www-Authenticate"); !strings.Contains(ch, "https://example.com/errors") {
+	if ch := a.header.Get("Www-Authenticate"); !strings.Contains(ch, "; see https://example.com/errors#api_key_invalid\"") {
 		t.Errorf("challenge %q", ch)
 	}
 }
