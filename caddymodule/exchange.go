@@ -201,8 +201,15 @@ func (x *exchange) Allowed(rec *keystore.Record, now time.Time) bool {
 	return true
 }
 
-// Cut implements keystore.Stream.
-func (x *exchange) Cut() { x.cancel() }
+// Cut implements keystore.Stream. The keystore calls it while the request is
+// joined, so its writer is still in use.
+func (x *exchange) Cut() {
+	x.cancel()
+	// Go's HTTP/2 transport does not look at the context while it waits for more
+	// of the request's body, as it does in every gRPC call that streams both ways:
+	// hence an end to the body as well.
+	_ = http.NewResponseController(x).SetReadDeadline(time.Unix(1, 0))
+}
 
 // placeholder answers for this request's placeholders.
 func (x *exchange) placeholder(name string) (any, bool) {
