@@ -25,7 +25,7 @@ func (c *companion) Allowed(rec *keystore.Record, now time.Time) bool {
 }
 
 // Cut implements keystore.Stream.
-func (c *companion) Cut() { c.x.cancel() }
+func (c *companion) Cut() { c.x.Cut() }
 
 // accompany notes that the credential verified last, if it was a key, has to stay good.
 func (x *exchange) accompany() {

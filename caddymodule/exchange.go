@@ -207,8 +207,11 @@ func (x *exchange) Cut() {
 	x.cancel()
 	// Go's HTTP/2 transport does not look at the context while it waits for more
 	// of the request's body, as it does in every gRPC call that streams both ways:
-	// hence an end to the body as well.
-	_ = http.NewResponseController(x).SetReadDeadline(time.Unix(1, 0))
+	// hence an end to the body as well. Over HTTP/1 the deadline would be the
+	// connection's, and reach requests that come after this one.
+	if x.r.ProtoMajor > 1 {
+		_ = http.NewResponseController(x).SetReadDeadline(time.Unix(1, 0))
+	}
 }
 
 // placeholder answers for this request's placeholders.

@@ -55,9 +55,9 @@ type visits struct {
 	Stranger       map[string]called
 	Own, Elsewhere struct {
 		Get, Post, NoRoute called
-		Events    listenedTo
-		Socket    talkedTo
-		Form      submitted
+		Events             listenedTo
+		Socket             talkedTo
+		Form               submitted
 	}
 	Lure struct {
 		Get    called
@@ -164,8 +164,8 @@ func TestBrowserPagesSeeWhatTheyMay(t *testing.T) {
 		"stranger": "http://localhost" + port, // another site, not only another origin
 		"key":      g.create(t, "--scope", "farms:read", "--scope", "farms:write", "--requests", "100/m").Key,
 		"narrow":   g.create(t, "--scope", "farms:read", "--requests", "100/m").Key,
-		"limited": g.create(t, "--scope", "farms:read", "--requests", "1/h").Key,
-		"cookie":  map[string]string{"name": "sb-127-auth-token", "value": sessionCookie(userToken())},
+		"limited":  g.create(t, "--scope", "farms:read", "--requests", "1/h").Key,
+		"cookie":   map[string]string{"name": "sb-127-auth-token", "value": sessionCookie(userToken())},
 	}, &got)
 	t.Logf("Chromium %s, %s", got.Version, version(t, "playwright-core"))
 	t.Run("a key from another origin", func(t *testing.T) { got.keyFromAnotherOrigin(t) })

@@ -26,7 +26,7 @@ type rpcBackend struct {
 	testpb.UnimplementedTestServiceServer
 	addr string
 	// ended is told when a stream's context has.
-	ended chan error
+	ended chan struct{}
 }
 
 func newRPCBackend(t *testing.T) *rpcBackend {
@@ -35,7 +35,7 @@ func newRPCBackend(t *testing.T) *rpcBackend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &rpcBackend{addr: l.Addr().String(), ended: make(chan error, 1)}
+	b := &rpcBackend{addr: l.Addr().String(), ended: make(chan struct{}, 1)}
 	srv := grpc.NewServer()
 	testpb.RegisterTestServiceServer(srv, b)
 	go func() { _ = srv.Serve(l) }()
@@ -50,7 +50,7 @@ func (b *rpcBackend) UnaryCall(ctx context.Context, in *testpb.SimpleRequest) (*
 	_ = grpc.SetHeader(ctx, metadata.Pairs("x-first", "in the headers"))
 	_ = grpc.SetTrailer(ctx, metadata.Pairs("x-last", "in the trailers", "x-last-bin", "\x00\x01\xff"))
 	if s := in.GetResponseStatus(); s.GetCode() != 0 {
-		return nil, status.Error(codes.Code(s.GetCode()), s.GetMessage()) //nolint:gosec // the test's own code
+		return nil, status.Error(codes.Code(s.GetCode()), s.GetMessage())
 	}
 	return &testpb.SimpleResponse{
 		Payload:  &testpb.Payload{Body: make([]byte, in.GetResponseSize())},
@@ -73,7 +73,7 @@ func (b *rpcBackend) StreamingInputCall(s grpc.ClientStreamingServer[testpb.Stre
 	for {
 		in, err := s.Recv()
 		if errors.Is(err, io.EOF) {
-			return s.SendAndClose(&testpb.StreamingInputCallResponse{AggregatedPayloadSize: int32(sum)}) //nolint:gosec // some thousands
+			return s.SendAndClose(&testpb.StreamingInputCallResponse{AggregatedPayloadSize: int32(sum)})
 		}
 		if err != nil {
 			return err
@@ -90,7 +90,7 @@ func (b *rpcBackend) FullDuplexCall(s grpc.BidiStreamingServer[testpb.StreamingO
 			return nil
 		}
 		if err != nil {
-			b.ended <- err
+			b.ended <- struct{}{}
 			return err
 		}
 		if err := s.Send(&testpb.StreamingOutputCallResponse{Payload: in.GetPayload()}); err != nil {

@@ -109,7 +109,7 @@ func TestClientsWebSocketEndsWithItsKey(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	dial := func() (*websocket.Conn, *http.Response, error) {
-		return websocket.Dial(ctx, "ws://"+g.sites[0]+"/v1/outcomes/7/socket", &websocket.DialOptions{ //nolint:bodyclose // the library has closed it
+		return websocket.Dial(ctx, "ws://"+g.sites[0]+"/v1/outcomes/7/socket", &websocket.DialOptions{
 			HTTPHeader: http.Header{"Authorization": {"Bearer " + k.Key}}, Subprotocols: []string{"echo.v1"},
 		})
 	}
@@ -137,7 +137,7 @@ func TestClientsWebSocketEndsWithItsKey(t *testing.T) {
 	if took := time.Since(revoked); took > time.Second {
 		t.Errorf("the connection ended %s after the revocation", took)
 	}
-	_, resp, err := dial() //nolint:bodyclose // the library has closed it
+	_, resp, err := dial()
 	if err == nil || resp == nil || resp.StatusCode != 401 || resp.Header.Get("X-Hivegate-Reason") != "api_key_revoked" {
 		t.Errorf("dialling again: %v %v, want 401 api_key_revoked", err, resp)
 	}
