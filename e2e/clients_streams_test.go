@@ -137,7 +137,7 @@ func TestClientsWebSocketEndsWithItsKey(t *testing.T) {
 	if took := time.Since(revoked); took > time.Second {
 		t.Errorf("the connection ended %s after the revocation", took)
 	}
-	_, resp, err := dial()
+	_, resp, err := dial() //nolint:bodyclose // the library has closed it
 	if err == nil || resp == nil || resp.StatusCode != 401 || resp.Header.Get("X-Hivegate-Reason") != "api_key_revoked" {
 		t.Errorf("dialling again: %v %v, want 401 api_key_revoked", err, resp)
 	}
