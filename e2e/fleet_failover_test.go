@@ -150,9 +150,6 @@ func TestFleetPostgresFailover(t *testing.T) {
 // gives out their numbers again, for others. All gates agree with it within a second
 // or two, and what is revoked on it holds.
 func TestFleetPostgresFailoverThatLosesChanges(t *testing.T) {
-	if !full("HIVEGATE_FAULTS") {
-		t.Skip("part of make faults; sqlstore tests a history that changed without a standby")
-	}
 	f := startFailover(t)
 	steady, lost, other := f.desk.createScoped(t, "farms:read"), f.desk.createScoped(t, "farms:read"), f.desk.createScoped(t, "farms:read")
 	for _, k := range []created{steady, lost, other} {
