@@ -41,6 +41,12 @@ const (
 	envelopeReplaced                      // the answer was replaced
 )
 
+// envelopeReasons are the reasons that answers are replaced for.
+var envelopeReasons = [...]refusal.Reason{
+	refusal.ReasonBackendError, refusal.ReasonBackendEmpty, refusal.ReasonBackendUnreachable,
+	refusal.ReasonBackendTimeout, refusal.ReasonBodyTooLarge,
+}
+
 // maxDropped is how much is read of a body that is thrown away. Past it the
 // backend's connection is given up.
 const maxDropped = 256 << 10

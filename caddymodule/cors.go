@@ -325,12 +325,18 @@ func (a *corsAnswer) put(h http.Header, name string, i int, value string) {
 	h[name] = a.values[i : i+1 : i+1]
 }
 
+// maxExposed bounds what a backend may expose. Unit: bytes, with the gate's own
+// names. What is past it is left out.
+const maxExposed = 4 << 10
+
 // joinExposed adds the names that a backend exposes to the gate's: they are its
 // own headers, and a page that may read its answers may read those.
 func joinExposed(exposed string, values []string) string {
 	for _, value := range values {
 		for name := range strings.SplitSeq(value, ",") {
-			name = strings.TrimSpace(name)
+			if name = strings.TrimSpace(name); len(exposed)+len(name)+2 > maxExposed {
+				return exposed
+			}
 			if credential.CheckName(name) == nil && !listed(exposed, name) {
 				exposed += ", " + name
 			}

@@ -53,6 +53,9 @@ func newMetrics(reg *prometheus.Registry, rt *runtime) (*metrics, error) {
 			}
 		}
 	}
+	for _, reason := range envelopeReasons {
+		m.backendErrors.WithLabelValues(string(reason)) // there from the start, at 0
+	}
 	m.allowedAnon = m.requests.WithLabelValues(outcomeAllowed, kindAnonymous, "")
 	m.allowedKey = append(m.allowedKey, m.requests.WithLabelValues(outcomeAllowed, kindAPIKey, ""))
 	m.allowedJWT = append(m.allowedJWT, m.requests.WithLabelValues(outcomeAllowed, kindJWT, ""))

@@ -359,6 +359,34 @@ func TestAnAnswerThatBreaksOffIsNotMadeWhole(t *testing.T) {
 	}
 }
 
+// A key that is revoked ends its request, also one whose answer has not begun: that
+// is no failure of the backend.
+func TestARevokedKeyIsNoErrorOfTheBackend(t *testing.T) {
+	g, k := enveloped(t)
+	waits := make(chan struct{}, 1)
+	g.farm.handle("/any/waits", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = http.NewResponseController(w).Flush()
+		waits <- struct{}{}
+		<-r.Context().Done()
+	})
+	conn, err := net.Dial("tcp", g.sites[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_, _ = fmt.Fprintf(conn, "GET /any/waits HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", g.sites[0], k.Key)
+	<-waits
+	g.hivegate(t, "apikey", "revoke", k.ID).ok(t)
+	if said, err := io.ReadAll(conn); err != nil || len(said) != 0 {
+		t.Errorf("got %q, %v, want the connection's end alone", said, err)
+	}
+	if n := g.metric(t, "hivegate_backend_errors_total"); n != 0 {
+		t.Errorf("%v errors of the backend counted", n)
+	}
+}
+
 // An error page without an end is told at once, and not read for ever.
 func TestAnEndlessErrorPageEnds(t *testing.T) {
 	g, k := enveloped(t)

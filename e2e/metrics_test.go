@@ -47,7 +47,8 @@ func documented(t *testing.T) map[string][]string {
 // words are the values that labels may have, besides the reasons of refusals and
 // the names in measured.
 var words = map[string][]string{
-	"outcome": {"allowed"},
+	"outcome": {"allowed", "preflight"},
+	"reason":  {"backend_error", "backend_unreachable", "backend_timeout", "backend_empty", "body_too_large"},
 	"kind":    {"api_key", "jwt", "anonymous"},
 	"plan":    {"", "roomy", "tiny", "small"},
 	"policy":  {"roomy", "tiny", "small", "key", "anonymous", "concurrency", "auth_failures", "second_factor"},
