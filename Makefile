@@ -14,7 +14,7 @@ RACE := $(shell if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) e
 LINTER := $(shell command -v golangci-lint 2>/dev/null || { p="$$($(GO) env GOPATH)/bin/golangci-lint"; [ -x "$$p" ] && echo "$$p"; })
 
 .DEFAULT_GOAL := help
-.PHONY: help test servers vet lint lint-if-installed unit e2e race clients browser flood reloads faults fleet revocations build fmt fuzz bench load cold memory demo xcaddy routes clean
+.PHONY: help test servers vet lint lint-if-installed unit e2e race clients browser flood reloads faults fleet revocations build fmt fuzz bench load cold memory demo xcaddy routes reference clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t d; do printf '%-12s %s\n' "$$t" "$$d"; done
@@ -137,6 +137,9 @@ xcaddy: ## build Caddy with hivegate through xcaddy, as xcaddy.toml says
 
 routes: ## write examples/hiveos.routes again from e2e/testdata/hiveos-routes.csv
 	$(GO) test ./examples -run '^TestHiveOSRoutes' -update
+
+reference: ## write docs/reference.md again from the doc comments, options and commands
+	$(GO) test ./caddymodule -count=1 -run '^TestReference' -update
 
 clean:
 	rm -rf bin dist

@@ -190,12 +190,13 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 //		accept issuer NAME…
 //		credentials { bearer; header NAME [required]; cookie NAME }
 //		routes {
-//			METHODS PATTERN REQUIREMENT… [2fa] [signed] [class=A,B] [cost=N] {
+//			METHODS PATTERN REQUIREMENT… [2fa] [signed] [class=A,B] [cost=N] [on_failure=local|deny|allow] {
 //				json FIELD oneof VALUE…
 //				json FIELD VALUE… require REQUIREMENT… [2fa] [signed]
 //			}
 //		}
 //		unmatched deny|authenticated
+//		keys_api BASE { read REQUIREMENT… [2fa]; write REQUIREMENT… [2fa]; any_owner SCOPE }
 //		second_factor verify|present
 //		accept_aal2
 //		signature [HEADER] { max_body 1MiB; timestamp required }

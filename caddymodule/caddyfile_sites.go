@@ -52,6 +52,7 @@ func readCORSMaxAge(b *block, c *CORS) error {
 
 // shadow [header]
 func readShadow(b *block, g *Gate) error {
+	b.places["shadow"] = b.start
 	words := b.words()
 	switch {
 	case len(words) == 0:

@@ -61,6 +61,7 @@ var lintChecks = []lintCheck{
 	{"no-plan", "there is no plan, so keys are not limited", (*linter).noPlan},
 	{"public-unlimited", "a public route has no limit: neither anonymous nor a class with a rate", (*linter).publicUnlimited},
 	{"unmatched-open", "unmatched authenticated lets every valid credential reach paths that are not in the table", (*linter).unmatchedOpen},
+	{"shadow-on", "a site is in shadow mode, which refuses nothing", (*linter).shadowOn},
 	{"signed-replay", "signed routes take a signature without a timestamp, which can be sent again", (*linter).signedReplay},
 	{"backend-timeout", "a backend behind a gate may keep a request for ever: its proxy has no response_header_timeout", (*linter).backendTimeouts},
 	{"plain-http", "a site serves keys over plain HTTP and does not ask for HTTPS", (*linter).plainHTTP},

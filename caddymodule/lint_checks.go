@@ -297,6 +297,14 @@ func (l *linter) unmatchedOpen() {
 	}
 }
 
+func (l *linter) shadowOn() {
+	for _, g := range l.gates {
+		if g.c.shadow {
+			l.found(g.at.at("shadow"), "take 'shadow' out once the log shows what you expect", "this site refuses nobody: it is in shadow mode")
+		}
+	}
+}
+
 func (l *linter) signedReplay() {
 	for _, g := range l.gates {
 		if g.Signature != nil && g.Signature.TimestampRequired {

@@ -138,6 +138,7 @@ var lintCases = []struct{ id, old, with, line string }{
 	{"no-plan", "\t\tplan small {\n\t\t\trequests 60/m\n\t\t\tclass commands 20/m\n\t\t\tconcurrent commands 3\n\t\t}\n\t\tdefault_plan small\n", "", "hivegate {"},
 	{"public-unlimited", "\t\tanonymous 60/m\n", "", "GET /status public"},
 	{"unmatched-open", "routes {", "unmatched authenticated\n\t\troutes {", "unmatched authenticated"},
+	{"shadow-on", "routes {", "shadow header\n\t\troutes {", "shadow"},
 	{"signed-replay", "timestamp required", "max_body 1MiB", "signed"},
 	{"backend-timeout", "response_header_timeout 60s", "compression off", "reverse_proxy 127.0.0.1:9001"},
 	{"plain-http", "https://api.example.com", "http://api.example.com", "hivegate {"},
