@@ -99,7 +99,7 @@ func TestClientsRecoverFrom429ByRetryAfter(t *testing.T) {
 	for name, run := range systems {
 		t.Run(name, func(t *testing.T) {
 			s := run(t)
-			before := s.farm.hits.Load() // keys that the gate has fetched
+			before := s.farm.hits.Load() // what the gate asked for by itself
 			var mu sync.Mutex
 			passed, refused := 0, 0
 			t.Run("clients", func(t *testing.T) {

@@ -109,6 +109,11 @@ var systems = map[string]func(t *testing.T) system{
 	},
 	"hive-protocol": func(t *testing.T) system {
 		p := startProject(t)
+		// The gate fetches keys from the backend, too: only then is counted.
+		eventually(t, 10*time.Second, "the gate has fetched the project's keys", func() bool {
+			a, err := p.try(p.sites[0], "GET", "/rest/v1/agents", header("Apikey", p.keys["publishable key"]), bearer(p.user("first@example.com", time.Hour)))
+			return err == nil && a.status == 200
+		})
 		return system{p.gate, func(t *testing.T) caller {
 			token := tokenKeys()["ES256"].token(claims(map[string]any{"iss": p.iss, "sub": "user of " + t.Name()}))
 			return caller{"http://" + p.sites[0] + "/rest/v1/agents", map[string]string{
