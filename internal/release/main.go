@@ -4,7 +4,7 @@
 //
 //	go run ./internal/release [-version v1.2.3] [-out dist] [-platforms linux/amd64,…]
 //
-// Two runs on one commit, with one version of Go, make the same bytes: no path
+// Two runs on one commit, with one version of Go, are meant to make the same bytes: no path
 // of the machine is in a binary, and every file in an archive has the commit's
 // time and nobody's name. Binaries are built without cgo.
 package main
