@@ -85,13 +85,13 @@ func (r *nginxReader) entry(s []nginxWord, bearer bool) {
 	problem := func(msg string) { r.problems = append(r.problems, Problem{where, msg}) }
 	first := s[0]
 	if !first.quoted {
-		switch {
-		case first.text == "hostnames" || first.text == "volatile":
+		switch first.text {
+		case "hostnames", "volatile":
 			return
-		case first.text == "include":
+		case "include":
 			problem("another file is included; convert that file as well, put between 'map $http_apikey $client {' and '}'")
 			return
-		case first.text == "default":
+		case "default":
 			if len(s) == 2 && s[1].text != "" && s[1].text != "0" {
 				problem("whoever had no key, or an unknown one, was let in; write such routes as public")
 			}
