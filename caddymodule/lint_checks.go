@@ -434,7 +434,7 @@ func hasPassword(text string) bool {
 // logCredentials judges the logs that requests to a gate end up in: the default
 // log, where Caddy writes about requests that failed, and the access logs.
 func (l *linter) logCredentials() {
-	const fix = "write 'format filter { request>headers delete … }' in it, as Caddyfile.example does"
+	const fix = "write 'format hivegate' in it, as Caddyfile.example does"
 	logs := l.cfg.Logging.Logs
 	if !logs["default"].hidesHeaders() {
 		at := l.src.find(true, "log", "")

@@ -39,6 +39,9 @@ func (l *lintLog) hidesHeaders() bool {
 	var field struct {
 		Filter string `json:"filter"`
 	}
+	if l != nil && l.Encoder.Format == "hivegate" {
+		return true
+	}
 	if l == nil || l.Encoder.Format != "filter" || json.Unmarshal(l.Encoder.Fields["request>headers"], &field) != nil {
 		return false
 	}

@@ -40,7 +40,7 @@ type limitValues struct {
 // as its exchange does, so they need no memory of their own. Bytes that a string
 // was made of are never written again.
 type arena struct {
-	buf  [288]byte
+	buf  [208]byte
 	used int
 }
 

@@ -5,6 +5,8 @@ import (
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -13,7 +15,7 @@ const (
 	// A proxy's live heap is a few megabytes and each request leaves some ten
 	// kilobytes behind: at Go's default, which is as much garbage as live heap,
 	// it collects hundreds of times a second under load.
-	gcRoom = 64 << 20
+	gcRoom = 128 << 20
 	// gcLeast is Go's default: large heaps are collected as ever.
 	gcLeast = 100
 	// gcMost keeps a heap that has just become small from looking cheap.
@@ -23,12 +25,16 @@ const (
 )
 
 // gcPercent is the garbage collector's percentage for so many live bytes: room
-// for gcRoom of garbage, or for an eighth of the memory limit where there is one
-// (0 and math.MaxInt64: there is none).
-func gcPercent(live, limit int64) int {
+// for gcRoom of garbage, or for an eighth of the memory limit or a sixteenth of
+// the machine's memory, where these are known and that is less (0 and
+// math.MaxInt64: not known).
+func gcPercent(live, limit, machine int64) int {
 	room := int64(gcRoom)
 	if limit > 0 && limit < math.MaxInt64 {
 		room = min(room, limit/8)
+	}
+	if machine > 0 {
+		room = min(room, machine/16)
 	}
 	return int(min(max(room*100/max(live, 1<<20), gcLeast), gcMost))
 }
@@ -39,7 +45,8 @@ func tuneGC() {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	percent := gcPercent(4<<20, 0)
+	machine := machineMemory("/proc/meminfo")
+	percent := gcPercent(8<<20, debug.SetMemoryLimit(-1), machine)
 	debug.SetGCPercent(percent)
 	go func() {
 		live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
@@ -49,11 +56,30 @@ func tuneGC() {
 				return
 			}
 			// A change stops the world for a moment: small ones are not worth it.
-			n := gcPercent(int64(min(live[0].Value.Uint64(), math.MaxInt64/200)), debug.SetMemoryLimit(-1))
+			n := gcPercent(int64(min(live[0].Value.Uint64(), math.MaxInt64/200)), debug.SetMemoryLimit(-1), machine)
 			if n < percent*3/4 || n > percent*4/3 {
 				percent = n
 				debug.SetGCPercent(percent)
 			}
 		}
 	}()
+}
+
+// machineMemory is the machine's memory in bytes, as Linux tells it in path; 0
+// where it cannot be read.
+func machineMemory(path string) int64 {
+	text, err := os.ReadFile(path) //nolint:gosec // a constant of the caller's
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "MemTotal:"); ok {
+			n, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			if err != nil || n < 0 || n > math.MaxInt64/1024 {
+				return 0
+			}
+			return n * 1024
+		}
+	}
+	return 0
 }

@@ -35,6 +35,7 @@ func pairs() []pair {
 	return []pair{
 		{name: "A/A: bare against itself", base: bare, cand: bare, sent: "keys"},
 		{name: "full gate, API key", aim: 1.03, throughput: true, base: bare, cand: fullGate, sent: "keys"},
+		{name: "full gate, API key / bare with its log format", base: bareWithFormat, cand: fullGate, sent: "keys"},
 		{name: "warm JWT HS256", aim: 1.03, throughput: true, base: bare, cand: fullGate, sent: "HS256"},
 		{name: "warm JWT RS256", aim: 1.03, base: bare, cand: fullGate, sent: "RS256"},
 		{name: "warm JWT ES256", aim: 1.03, base: bare, cand: fullGate, sent: "ES256"},
@@ -133,6 +134,10 @@ func (l *lab) prepareMaps(bearer []string) (err error) {
 
 func bare(l *lab, core int) (*server, error) {
 	return l.caddy("bare", l.hivegate, bareCaddy(l.backend.addr), core)
+}
+
+func bareWithFormat(l *lab, core int) (*server, error) {
+	return l.caddy("bare-format", l.hivegate, bareFormat(l.backend.addr), core)
 }
 
 func stockBare(l *lab, core int) (*server, error) {

@@ -20,6 +20,10 @@ const caddyOptions = `	admin ADMIN
 	default_bind 127.0.0.1
 `
 
+// logFormat is the log of Caddyfile.example, which leaves credentials out and
+// encodes no line that is not written.
+const logFormat = "\tlog {\n\t\tformat hivegate\n\t}\n"
+
 // proxyTo is the proxy as Caddyfile.example has it.
 func proxyTo(backend string) string {
 	return fmt.Sprintf(`	reverse_proxy %s {
@@ -34,6 +38,11 @@ func proxyTo(backend string) string {
 // bareCaddy is reverse_proxy and nothing else.
 func bareCaddy(backend string) string {
 	return "{\n" + caddyOptions + "}\nhttp://SITE {\n" + proxyTo(backend) + "}\n"
+}
+
+// bareFormat is bareCaddy with the log that the gate has.
+func bareFormat(backend string) string {
+	return "{\n" + caddyOptions + logFormat + "}\nhttp://SITE {\n" + proxyTo(backend) + "}\n"
 }
 
 // basicCaddy is bareCaddy behind basic_auth, whose Caddyfile form caches hashes.
@@ -56,7 +65,7 @@ type gateConfig struct {
 
 func (c gateConfig) String() string {
 	var b strings.Builder
-	b.WriteString("{\n" + caddyOptions + c.servers + "\thivegate {\n\t\tkeystore sqlite " + c.keys + "\n")
+	b.WriteString("{\n" + caddyOptions + logFormat + c.servers + "\thivegate {\n\t\tkeystore sqlite " + c.keys + "\n")
 	if c.master == "" {
 		c.master = "master_key {env.LOADTEST_MASTER}"
 	}

@@ -169,6 +169,7 @@ func TestNoQueryOfTheServerScansTheKeys(t *testing.T) {
 	}
 	for what, query := range map[string]string{
 		"Get":          getQuery,
+		"exists":       existsQuery,
 		"ByHint":       byHintQuery,
 		"Hints":        hintsQuery,
 		"ChangedSince": changedQuery,

@@ -155,7 +155,10 @@ func (s *Store) prepareInspection(ctx context.Context) error {
 
 func (s *Store) prepareGet(ctx context.Context) error {
 	return s.retry(ctx, "read the schema", func() (err error) {
-		s.get, err = s.reader.PrepareContext(ctx, s.dialect.sql(getQuery))
+		if s.get, err = s.reader.PrepareContext(ctx, s.dialect.sql(getQuery)); err != nil {
+			return err
+		}
+		s.exists, err = s.reader.PrepareContext(ctx, existsQuery)
 		return err
 	})
 }

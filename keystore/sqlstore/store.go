@@ -29,6 +29,8 @@ type Store struct {
 	feed, small *sql.DB
 
 	get *sql.Stmt // the one query that requests wait for
+	// exists comes before it on SQLite; nil elsewhere.
+	exists *sql.Stmt
 	// lookups bounds the reads of keys at once below the number of connections;
 	// nil: no bound.
 	lookups chan struct{}
@@ -113,8 +115,10 @@ func (s *Store) Ping(ctx context.Context) error {
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		var errs []error
-		if s.get != nil {
-			errs = append(errs, s.get.Close())
+		for _, stmt := range []*sql.Stmt{s.get, s.exists} {
+			if stmt != nil {
+				errs = append(errs, stmt.Close())
+			}
 		}
 		// Readers first: the writer's connection, which may write, is the one
 		// that folds the write-ahead log into the file and removes it.

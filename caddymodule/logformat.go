@@ -1,0 +1,242 @@
+package caddymodule
+
+import (
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/logging"
+	"go.uber.org/zap"
+	"go.uber.org/zap/buffer"
+	"go.uber.org/zap/zapcore"
+)
+
+func init() {
+	caddy.RegisterModule(new(LogFormat))
+}
+
+// LogFormat writes log lines as JSON without credentials, whatever name they
+// were sent under: of requests and answers that are logged, headers are left
+// out as a whole, and so are query strings and what looks like an API key in a
+// path. Caddy by itself hides Authorization and cookies alone.
+//
+// It also encodes a line's fields only when the line is written. Caddy's
+// reverse_proxy hands its logger the whole request for each request that it
+// proxies, for lines that no logger above level DEBUG writes; other formats
+// encode it all the same.
+type LogFormat struct {
+	logging.LogEncoderConfig
+
+	fields []zapcore.Field
+	base   zapcore.Encoder
+}
+
+// CaddyModule returns the Caddy module information.
+func (*LogFormat) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "caddy.logging.encoders.hivegate", New: func() caddy.Module { return new(LogFormat) }}
+}
+
+// Provision makes the encoder ready.
+func (f *LogFormat) Provision(caddy.Context) error {
+	f.base = zapcore.NewJSONEncoder(f.ZapcoreEncoderConfig())
+	return nil
+}
+
+// UnmarshalCaddyfile reads the format's options, which are those of Caddy's json
+// format. Syntax:
+//
+//	format hivegate {
+//		time_format rfc3339
+//	}
+func (f *LogFormat) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the format's name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	return f.LogEncoderConfig.UnmarshalCaddyfile(d)
+}
+
+// Clone implements zapcore.Encoder. What is added to the clone later is not seen
+// here: the slice has no room to share.
+func (f *LogFormat) Clone() zapcore.Encoder {
+	return &LogFormat{base: f.base, fields: f.fields[:len(f.fields):len(f.fields)]}
+}
+
+// EncodeEntry implements zapcore.Encoder.
+func (f *LogFormat) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*buffer.Buffer, error) {
+	enc := f.base.Clone()
+	out := withoutCredentials{enc}
+	for i := range f.fields {
+		f.fields[i].AddTo(out)
+	}
+	for i := range fields {
+		fields[i].AddTo(out)
+	}
+	return enc.EncodeEntry(entry, nil)
+}
+
+// withoutCredentials hides credentials on their way into an encoder.
+type withoutCredentials struct{ zapcore.ObjectEncoder }
+
+// AddObject leaves headers out, and hides what may be in what lies below.
+func (e withoutCredentials) AddObject(key string, v zapcore.ObjectMarshaler) error {
+	switch key {
+	case "headers", "resp_headers":
+		return nil
+	}
+	return e.ObjectEncoder.AddObject(key, zapcore.ObjectMarshalerFunc(func(inner zapcore.ObjectEncoder) error {
+		return v.MarshalLogObject(withoutCredentials{inner})
+	}))
+}
+
+// AddReflected leaves headers out in any form.
+func (e withoutCredentials) AddReflected(key string, v any) error {
+	switch key {
+	case "headers", "resp_headers":
+		return nil
+	}
+	return e.ObjectEncoder.AddReflected(key, v)
+}
+
+// AddString hides query strings and keys in addresses.
+func (e withoutCredentials) AddString(key, value string) {
+	if key == "uri" {
+		value = hideInURI(value)
+	}
+	e.ObjectEncoder.AddString(key, value)
+}
+
+const redacted = "REDACTED"
+
+// hideInURI replaces the query, and each segment of the path that holds what
+// looks like a credential, in any spelling.
+func hideInURI(uri string) string {
+	path, _, query := strings.Cut(uri, "?")
+	if holdsCredential(path) {
+		segments := strings.Split(path, "/")
+		for i, s := range segments {
+			if holdsCredential(s) {
+				segments[i] = redacted
+			}
+		}
+		path = strings.Join(segments, "/")
+	}
+	if query {
+		path += "?" + redacted
+	}
+	return path
+}
+
+// longSegment is a segment's length from which it may be a key or a token: the
+// shortest key has 40 characters and a prefix, identifiers such as UUIDs have 36.
+const longSegment = 40
+
+// holdsCredential reports whether text may hold an API key or a token. All that
+// is long and without a break counts: prefixes are for each site to choose.
+func holdsCredential(text string) bool {
+	run := 0
+	for i := range len(text) {
+		if text[i] == '/' {
+			run = 0
+		} else if run++; run >= longSegment {
+			return true
+		}
+	}
+	return false
+}
+
+// What follows only remembers.
+
+func (f *LogFormat) add(field zapcore.Field) { f.fields = append(f.fields, field) }
+
+// AddArray implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddArray(key string, v zapcore.ArrayMarshaler) error {
+	f.add(zap.Array(key, v))
+	return nil
+}
+
+// AddObject implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddObject(key string, v zapcore.ObjectMarshaler) error {
+	f.add(zap.Object(key, v))
+	return nil
+}
+
+// AddReflected implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddReflected(key string, v any) error {
+	f.add(zap.Reflect(key, v))
+	return nil
+}
+
+// AddBinary implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddBinary(key string, v []byte) { f.add(zap.Binary(key, v)) }
+
+// AddByteString implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddByteString(key string, v []byte) { f.add(zap.ByteString(key, v)) }
+
+// AddBool implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddBool(key string, v bool) { f.add(zap.Bool(key, v)) }
+
+// AddComplex128 implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddComplex128(key string, v complex128) { f.add(zap.Complex128(key, v)) }
+
+// AddComplex64 implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddComplex64(key string, v complex64) { f.add(zap.Complex64(key, v)) }
+
+// AddDuration implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddDuration(key string, v time.Duration) { f.add(zap.Duration(key, v)) }
+
+// AddFloat64 implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddFloat64(key string, v float64) { f.add(zap.Float64(key, v)) }
+
+// AddFloat32 implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddFloat32(key string, v float32) { f.add(zap.Float32(key, v)) }
+
+// AddInt implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddInt(key string, v int) { f.add(zap.Int(key, v)) }
+
+// AddInt64 implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddInt64(key string, v int64) { f.add(zap.Int64(key, v)) }
+
+// AddInt32 implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddInt32(key string, v int32) { f.add(zap.Int32(key, v)) }
+
+// AddInt16 implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddInt16(key string, v int16) { f.add(zap.Int16(key, v)) }
+
+// AddInt8 implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddInt8(key string, v int8) { f.add(zap.Int8(key, v)) }
+
+// AddString implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddString(key, v string) { f.add(zap.String(key, v)) }
+
+// AddTime implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddTime(key string, v time.Time) { f.add(zap.Time(key, v)) }
+
+// AddUint implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddUint(key string, v uint) { f.add(zap.Uint(key, v)) }
+
+// AddUint64 implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddUint64(key string, v uint64) { f.add(zap.Uint64(key, v)) }
+
+// AddUint32 implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddUint32(key string, v uint32) { f.add(zap.Uint32(key, v)) }
+
+// AddUint16 implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddUint16(key string, v uint16) { f.add(zap.Uint16(key, v)) }
+
+// AddUint8 implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddUint8(key string, v uint8) { f.add(zap.Uint8(key, v)) }
+
+// AddUintptr implements zapcore.ObjectEncoder.
+func (f *LogFormat) AddUintptr(key string, v uintptr) { f.add(zap.Uintptr(key, v)) }
+
+// OpenNamespace implements zapcore.ObjectEncoder.
+func (f *LogFormat) OpenNamespace(key string) { f.add(zap.Namespace(key)) }
+
+// Interface guards
+var (
+	_ zapcore.Encoder       = (*LogFormat)(nil)
+	_ caddy.Provisioner     = (*LogFormat)(nil)
+	_ caddyfile.Unmarshaler = (*LogFormat)(nil)
+)
