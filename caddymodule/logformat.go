@@ -109,41 +109,76 @@ func (e withoutCredentials) AddString(key, value string) {
 
 const redacted = "REDACTED"
 
-// hideInURI replaces the query, and each segment of the path that holds what
-// looks like a credential, in any spelling.
+// hideInURI replaces the query, and each segment of the path that may be a
+// credential.
 func hideInURI(uri string) string {
 	path, _, query := strings.Cut(uri, "?")
-	if holdsCredential(path) {
-		segments := strings.Split(path, "/")
-		for i, s := range segments {
-			if holdsCredential(s) {
-				segments[i] = redacted
-			}
+	segments := strings.Split(path, "/")
+	for i, s := range segments {
+		if maybeCredential(s) {
+			segments[i] = redacted
 		}
-		path = strings.Join(segments, "/")
 	}
+	path = strings.Join(segments, "/")
 	if query {
 		path += "?" + redacted
 	}
 	return path
 }
 
-// longSegment is a segment's length from which it may be a key or a token: the
-// shortest key has 40 characters and a prefix, identifiers such as UUIDs have 36.
-const longSegment = 40
+// Lengths of a path's segment. Prefixes say nothing: they are for each site, and
+// each imported key, to choose.
+const (
+	// longWord is where a word of the API is not told from a secret any more.
+	longWord = 40
+	// shortSecret is the least that a key or token has.
+	shortSecret = 20
+)
 
-// holdsCredential reports whether text may hold an API key or a token. All that
-// is long and without a break counts: prefixes are for each site to choose.
-func holdsCredential(text string) bool {
-	run := 0
-	for i := range len(text) {
-		if text[i] == '/' {
-			run = 0
-		} else if run++; run >= longSegment {
-			return true
+// maybeCredential reports whether a segment may be an API key or a token: it is
+// long, or it is not short, no UUID, and mixes what random text mixes.
+func maybeCredential(s string) bool {
+	switch {
+	case len(s) >= longWord:
+		return true
+	case len(s) < shortSecret || isUUID(s):
+		return false
+	}
+	var digit, letter, upper, lower bool
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= '0' && c <= '9':
+			digit = true
+		case c >= 'a' && c <= 'z':
+			lower, letter = true, true
+		case c >= 'A' && c <= 'Z':
+			upper, letter = true, true
+		case c == '%':
+			digit, letter = true, true // whatever it stands for
 		}
 	}
-	return false
+	return digit && letter || upper && lower
+}
+
+// isUUID reports whether s is a UUID in its usual form (RFC 9562, section 4).
+func isUUID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i] | 0x20
+		switch i {
+		case 8, 13, 18, 23:
+			if s[i] != '-' {
+				return false
+			}
+		default:
+			if (s[i] < '0' || s[i] > '9') && (c < 'a' || c > 'f') {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // What follows only remembers.

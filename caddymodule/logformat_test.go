@@ -53,7 +53,8 @@ func TestLogLinesHoldNoCredential(t *testing.T) {
 	log, out := logRig(t, "hivegate")
 	for _, uri := range []string{
 		"/farms/" + secret + "/x?apikey=" + secret, "/farms?token=short", "/" + strings.ToUpper(secret),
-		"/a/hive%5Fsk%5F0123456789012345678901234567890123456789", "*?" + secret,
+		"/a/hive%5Fsk%5F0123456789012345678901234567890123456789", "*?" + secret, "/x/" + strings.Repeat("0123456789abcdef", 2),
+		"/rest/v1/sb_" + secret[:28], "/x/legacykey" + "ABCDEFGHabcdefgh",
 	} {
 		r := request(http.MethodGet, "/farms", secret)
 		r.RequestURI = uri
@@ -65,7 +66,7 @@ func TestLogLinesHoldNoCredential(t *testing.T) {
 		log.Info("second", logged, zap.Object("resp_headers", caddyhttp.LoggableHTTPHeader{Header: r.Header, ShouldLogCredentials: true}),
 			zap.Any("headers", r.Header))
 		text := strings.ToLower(out.String())
-		for _, s := range []string{secret[:12], secret[8:20], "123456", "token=short", "hive%5fsk"} {
+		for _, s := range []string{secret[:12], secret[8:20], "legacykey", "6789abcdef0123", "123456", "token=short", "hive%5fsk"} {
 			if strings.Contains(text, s) {
 				t.Fatalf("%s: %q is in %s", uri, s, out)
 			}
@@ -75,9 +76,14 @@ func TestLogLinesHoldNoCredential(t *testing.T) {
 			t.Errorf("%s: too little is logged: %v", uri, req)
 		}
 	}
-	log.Info("plain", zap.Object("request", caddyhttp.LoggableHTTPRequest{Request: request(http.MethodGet, "/farms/7/workers/8f14e45f-ceea-467f-a8f5-123456789abc", "")}))
-	if req, _ := lastLine(t, out)["request"].(map[string]any); req["uri"] != "/farms/7/workers/8f14e45f-ceea-467f-a8f5-123456789abc" {
-		t.Errorf("an ordinary path is hidden: %v", req)
+	for _, uri := range []string{"/farms/7/workers/8f14e45f-ceea-467f-a8f5-123456789abc", "/account/referral/payout_addresses", "/", "", "*",
+		"/async/1795306132893551600000", "/notification-channels-and-subscriptions"} {
+		r := request(http.MethodGet, "/", "")
+		r.RequestURI = uri
+		log.Info("plain", zap.Object("request", caddyhttp.LoggableHTTPRequest{Request: r}))
+		if req, _ := lastLine(t, out)["request"].(map[string]any); req["uri"] != uri {
+			t.Errorf("%s: an ordinary path is hidden: %v", uri, req)
+		}
 	}
 }
 
