@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -229,8 +230,9 @@ func TestFineAnswersPassUntouched(t *testing.T) {
 		"HEAD of a refusal":  {"HEAD", "application/json", `{"mine":"yes"}`, 404, nil, false},
 		"gRPC without a 200": {"POST", "application/grpc", "", 400, http.Header{"Grpc-Status": {"13"}}, false},
 	}
-	var now row
+	var answer atomic.Pointer[row]
 	g.farm.handle("/any/fine", func(w http.ResponseWriter, _ *http.Request) {
+		now := answer.Load()
 		for name, values := range now.more {
 			w.Header()[name] = values
 		}
@@ -244,7 +246,7 @@ func TestFineAnswersPassUntouched(t *testing.T) {
 		_, _ = io.WriteString(w, now.body)
 	})
 	for name, r := range rows {
-		now = r
+		answer.Store(&r)
 		a := g.do(t, r.method, "/any/fine", key(k.Key), header("Accept-Encoding", "gzip"))
 		want := r.body
 		if r.method == "HEAD" {
