@@ -270,6 +270,9 @@ func (g *Gate) explain(method, path string, rec *keystore.Record, now time.Time)
 	if err := policy.CheckTarget(path, g.c.allow); err != nil {
 		return out.deny(g, refusal.ReasonAmbiguousPath)
 	}
+	if g.isOwn(x.path) {
+		return out.own(g, method, x.path)
+	}
 	public, ref := x.lookUp()
 	if x.route != nil {
 		out.Route = x.route.label
@@ -325,6 +328,18 @@ func explainCredential(rec *keystore.Record, now time.Time) refusal.Reason {
 
 func (e *explanation) deny(g *Gate, reason refusal.Reason) *explanation {
 	e.Verdict, e.Reason, e.Status = "deny", string(reason), g.c.dialect.Status(reason)
+	return e
+}
+
+// own explains the health and ready paths, which the gate answers itself, to
+// anybody. That a store is away makes the ready path's answer 503; explain asks
+// no store.
+func (e *explanation) own(g *Gate, method, path string) *explanation {
+	e.Route, e.Requires = "GET,HEAD "+path, []string{"public"}
+	if !g.answersProbe(method, path) {
+		return e.deny(g, refusal.ReasonMethodNotAllowed)
+	}
+	e.Verdict, e.Status = "allow", http.StatusOK
 	return e
 }
 

@@ -102,7 +102,7 @@ func (x *exchange) checkTransport() *refusal.Refusal {
 			return ref
 		}
 	}
-	if c.httpsOn && !x.overHTTPS() {
+	if c.httpsOn && !x.overHTTPS() && !x.g.answersProbe(r.Method, r.URL.EscapedPath()) {
 		if ref := x.refuseTransport(&refusal.Refusal{Reason: refusal.ReasonHTTPSRequired}); ref != nil {
 			return ref
 		}

@@ -20,13 +20,26 @@ type healthAnswer struct {
 // longer has its answer already.
 const readyTimeout = 2 * time.Second
 
+// answersProbe reports whether the gate itself answers a request, with its
+// health. Such a request may come over plain HTTP wherever keys may not: it needs
+// no credential, the answer holds none, and an orchestrator's probe of the
+// gate's own address has no TLS.
+func (g *Gate) answersProbe(method, path string) bool {
+	return g.isOwn(path) && (method == http.MethodGet || method == http.MethodHead)
+}
+
+// isOwn reports whether path is exactly the health or the ready path.
+func (g *Gate) isOwn(path string) bool {
+	return path != "" && (path == g.Health || path == g.Ready)
+}
+
 // ownPath answers the health and ready paths. They need no credential, touch no
 // limit and say nothing but up or down.
 func (g *Gate) ownPath(x *exchange) bool {
-	if x.path == "" || (x.path != g.Health && x.path != g.Ready) {
+	if !g.isOwn(x.path) {
 		return false
 	}
-	if m := x.r.Method; m != http.MethodGet && m != http.MethodHead {
+	if !g.answersProbe(x.r.Method, x.path) {
 		ref := &refusal.Refusal{Reason: refusal.ReasonMethodNotAllowed, Allow: "GET, HEAD"}
 		_ = x.refuse(ref)
 		return true

@@ -188,12 +188,13 @@ func TestExplainSaysWhatWouldHappenAndWhy(t *testing.T) {
 
 // What explain says must be what the gate does.
 func TestExplainAgreesWithTheGate(t *testing.T) {
-	g := start(t, farms)
+	g := start(t, farms.with("health /alive ready /ready"))
 	k := g.createScoped(t, "farms:read@farmId=42,43", "crews:*")
 	for _, r := range []string{
 		"GET /farms", "GET /farms/42", "GET /farms/44", "PATCH /farms/42", "DELETE /farms/42", "GET /crews", "POST /crews", "DELETE /crews",
 		"GET /either", "GET /both", "GET /me", "GET /any/x/y", "GET /any", "GET /any/", "GET /none", "GET /farms/42/", "HEAD /farms/42",
 		"POST /farms/42/workers/1/command", "GET /login", "POST /login", "GET /healthz", "GET /farms/%34%32", "GET /farms/..", "GET /farms?_method=PUT",
+		"GET /alive", "HEAD /ready", "POST /alive", "GET /alive/", "GET /alive?x=1",
 	} {
 		method, path, _ := strings.Cut(r, " ")
 		m := g.hivegate(t, "explain", "--method", method, "--path", path, "--key-id", k.ID, "--json").object(t)

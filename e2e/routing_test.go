@@ -243,6 +243,32 @@ func TestHTTPSIsRequiredAsConfigured(t *testing.T) {
 	}
 }
 
+// A probe of the gate's own address has no TLS, and holds no secret. Nothing else
+// may come that way, nor a probe's path in another spelling.
+func TestHealthIsAnsweredOverPlainHTTP(t *testing.T) {
+	g := start(t, farms.with("require_https strict\nhealth /alive ready /ready"))
+	stranger := header("X-Forwarded-For", "203.0.113.9")
+	for _, path := range []string{"/alive", "/ready"} {
+		for _, method := range []string{"GET", "HEAD"} {
+			if a := g.do(t, method, path, stranger); a.status != 200 {
+				t.Errorf("%s %s: %d %s", method, path, a.status, a.reason())
+			}
+		}
+		g.get(t, path, header("Early-Data", "1")).refused(t, 425, "too_early")
+		g.do(t, "POST", path).refused(t, 403, "https_required")
+		for _, other := range []string{path + "/", path + "/x", "/" + path, "/%61" + path[2:], "/x/.." + path, path + ";x"} {
+			if a := g.get(t, other); a.status == 200 {
+				t.Errorf("GET %s over plain HTTP: %d", other, a.status)
+			}
+		}
+	}
+	g.get(t, "/farms").refused(t, 403, "https_required")
+	g.get(t, "/healthz").refused(t, 403, "https_required")
+	if n := g.farm.hits.Load(); n != 0 {
+		t.Errorf("%d requests reached the backend", n)
+	}
+}
+
 func TestLastUseIsKept(t *testing.T) {
 	g := start(t, farms)
 	used, idle := g.createScoped(t, "farms:read"), g.createScoped(t, "farms:read")
