@@ -236,9 +236,15 @@ func (e *envelope) replaceStatus() {
 	}
 	ref := &refusal.Refusal{Reason: refusal.ReasonBackendError, Status: e.status, Message: says}
 	ref.Hint = "the gate let this request pass; the backend behind it answered " + says[len("The backend answered "):]
-	if after := e.x.responder.ResponseWriter.Header()["Retry-After"]; len(after) == 1 {
-		if n, err := strconv.Atoi(after[0]); err == nil && n > 0 {
+	h := e.x.responder.ResponseWriter.Header()
+	if after := h["Retry-After"]; len(after) > 0 {
+		n, err := strconv.Atoi(after[0])
+		_, notDate := http.ParseTime(after[0])
+		switch {
+		case err == nil && n > 0 && len(after) == 1:
 			ref.Numbers.RetryAfter = n
+		case notDate != nil || len(after) > 1:
+			delete(h, "Retry-After") // no client can obey it
 		}
 	}
 	e.replace(ref)

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/hivegate/hivegate/internal/credential"
@@ -286,17 +287,32 @@ func (x *exchange) tokenGoesOn(value string) bool {
 
 // dropCookies removes session cookies and leaves the others.
 func dropCookies(h http.Header, patterns []jwtauth.CookiePattern) {
+	dropCookiesThat(h, func(name, _ string) bool {
+		for _, p := range patterns {
+			if p.Match(name) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// dropKeyCookies removes cookies that are keys, by their prefix.
+func dropKeyCookies(h http.Header, prefixes []string) {
+	dropCookiesThat(h, func(_, value string) bool {
+		plain, err := url.PathUnescape(strings.Trim(value, `"`))
+		return hasAnyPrefix(value, prefixes) || err == nil && hasAnyPrefix(plain, prefixes)
+	})
+}
+
+func dropCookiesThat(h http.Header, drop func(name, value string) bool) {
 	lines := h["Cookie"]
 	var kept []string
 	for _, line := range lines {
 		var pairs []string
 		for pair := range strings.SplitSeq(line, ";") {
-			name, _, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
-			drop := false
-			for _, p := range patterns {
-				drop = drop || p.Match(name)
-			}
-			if pair = strings.TrimSpace(pair); !drop && pair != "" {
+			name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
+			if pair = strings.TrimSpace(pair); pair != "" && !drop(name, value) {
 				pairs = append(pairs, pair)
 			}
 		}
@@ -317,6 +333,9 @@ func (x *exchange) dropKeysOnPublic() {
 		return
 	}
 	credential.RemoveKeys(x.r.Header, x.rt.prefixes)
+	if len(x.g.c.cookies) > 0 {
+		dropKeyCookies(x.r.Header, x.rt.prefixes)
+	}
 	for i := range x.g.c.headers {
 		name := x.g.c.headers[i].name
 		for _, v := range x.r.Header[name] {

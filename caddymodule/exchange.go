@@ -164,6 +164,7 @@ func (x *exchange) answered(err error) error {
 	if !x.done {
 		x.finish()
 	}
+	x.responder.dropTrailers()
 	return err
 }
 

@@ -35,7 +35,11 @@ func (x *exchange) limit() *refusal.Refusal {
 		x.holding = len(s.req.Holds) > 0
 		return verdict
 	case limiter.ConcurrencyLimited:
-		return x.rateRefusal(&refusal.Refusal{Reason: refusal.ReasonConcurrencyLimited, Kind: x.kind, Credential: x.principal != nil})
+		ref := &refusal.Refusal{Reason: refusal.ReasonConcurrencyLimited, Kind: x.kind, Credential: x.principal != nil}
+		if len(s.req.Holds) == 1 { // of several nobody says which was full
+			ref.Policies = []string{s.req.Holds[0].Name}
+		}
+		return x.rateRefusal(ref)
 	}
 	return x.rateRefusal(&refusal.Refusal{Reason: refusal.ReasonRateLimited, Kind: x.kind, Credential: x.principal != nil})
 }

@@ -99,10 +99,22 @@ func (e withoutCredentials) AddReflected(key string, v any) error {
 	return e.ObjectEncoder.AddReflected(key, v)
 }
 
-// AddString hides query strings and keys in addresses.
+// AddString hides query strings, and keys in addresses, methods and hosts.
 func (e withoutCredentials) AddString(key, value string) {
-	if key == "uri" {
+	switch key {
+	case "uri":
 		value = hideInURI(value)
+	case "method":
+		if maybeCredential(value) {
+			value = redacted
+		}
+	case "host":
+		for label := range strings.SplitSeq(value, ".") {
+			if len(label) >= longWord {
+				value = redacted
+				break
+			}
+		}
 	}
 	e.ObjectEncoder.AddString(key, value)
 }
@@ -129,7 +141,8 @@ func hideInURI(uri string) string {
 // Lengths of a path's segment. Prefixes say nothing: they are for each site, and
 // each imported key, to choose.
 const (
-	// longWord is where a word of the API is not told from a secret any more.
+	// longWord is where a word of the API, or of a host's name, is not told from
+	// a secret any more.
 	longWord = 40
 	// shortSecret is the least that a key or token has.
 	shortSecret = 20

@@ -87,11 +87,12 @@ func (m *metrics) passed(x *exchange) {
 func (m *metrics) refusedWith(x *exchange, ref *refusal.Refusal) {
 	kind, plan := x.caller()
 	m.requests.WithLabelValues(x.outcome(ref), kind, plan).Inc()
-	for _, policy := range ref.Policies {
-		m.limited.WithLabelValues(policy).Inc()
-	}
 	if policy := policyOf(ref.Reason); policy != "" {
 		m.limited.WithLabelValues(policy).Inc()
+	} else {
+		for _, policy := range ref.Policies {
+			m.limited.WithLabelValues(policy).Inc()
+		}
 	}
 	m.decision.Observe((time.Since(x.now) - x.handled).Seconds())
 	x.trace(ref)

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"io"
 	"net/http"
+	"strings"
 	"unsafe"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -26,6 +27,8 @@ type responder struct {
 	envelope *envelope
 	shadow   *shadowState // nil: nothing would have been refused
 	done     bool
+	// headers is how many there were when the answer's head was written.
+	headers int
 	// refusing: what is being written is a refusal by a second gate, whose
 	// headers are ours too.
 	refusing bool
@@ -102,7 +105,38 @@ func (w *responder) WriteHeader(status int) {
 			w.finish()
 		}
 	}
+	if status < 200 {
+		dropOwn(w.ResponseWriter.Header()) // an interim answer of the backend's
+	}
 	w.ResponseWriter.WriteHeader(status)
+}
+
+// ownHeader begins the headers that only a gate may set.
+const ownHeader = "X-Hivegate-"
+
+// dropOwn removes them from what a backend sent, trailers included.
+func dropOwn(h http.Header) {
+	for name := range h {
+		bare := strings.TrimPrefix(name, http.TrailerPrefix)
+		if len(bare) >= len(ownHeader) && strings.EqualFold(bare[:len(ownHeader)], ownHeader) {
+			delete(h, name)
+		}
+	}
+	if len(h["Trailer"]) == 0 {
+		return
+	}
+	var kept []string
+	for _, line := range h["Trailer"] {
+		for name := range strings.SplitSeq(line, ",") {
+			name = strings.TrimSpace(name)
+			if name != "" && (len(name) < len(ownHeader) || !strings.EqualFold(name[:len(ownHeader)], ownHeader)) {
+				kept = append(kept, name)
+			}
+		}
+	}
+	if delete(h, "Trailer"); kept != nil {
+		h["Trailer"] = kept
+	}
 }
 
 // finish replaces headers of ours that a backend sent and removes those that
@@ -110,13 +144,19 @@ func (w *responder) WriteHeader(status int) {
 func (w *responder) finish() {
 	w.done = true
 	h := w.ResponseWriter.Header()
-	const own = "X-Hivegate-"
-	for name := range h {
-		if !w.refusing && len(name) >= len(own) && name[:len(own)] == own {
-			delete(h, name)
-		}
+	if !w.refusing {
+		dropOwn(h)
 	}
 	w.install(h)
+	w.headers = len(h)
+}
+
+// dropTrailers removes from the trailers what only a gate may set. A backend's
+// trailers are in the headers' map by now.
+func (w *responder) dropTrailers() {
+	if h := w.ResponseWriter.Header(); len(h) != w.headers && !w.refusing {
+		dropOwn(h)
+	}
 }
 
 // Write implements http.ResponseWriter.

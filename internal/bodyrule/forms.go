@@ -35,11 +35,30 @@ func (f *field) unknown(text string) string {
 	if strings.ContainsRune("aeiouAEIOU", rune(name[0])) {
 		article = "an "
 	}
-	message := show(text) + " is not " + article + name
+	shown := "the value"
+	if harmless(text) {
+		shown = show(text)
+	}
+	message := shown + " is not " + article + name
 	if meant := f.meant(text); meant != "" {
 		return message + "; did you mean " + meant + "?"
 	}
 	return message + ": " + f.choices()
+}
+
+// longestWord is the length up to which a value is told back.
+const longestWord = 24
+
+// harmless reports whether a value may be told back: a word, and neither a key
+// nor a code that was put in the wrong place.
+func harmless(text string) bool {
+	digits := 0
+	for _, c := range text {
+		if c >= '0' && c <= '9' {
+			digits++
+		}
+	}
+	return len(text) <= longestWord && digits <= 2
 }
 
 // choices is the tail of a message that lists the values.

@@ -78,7 +78,8 @@ func (p CookiePattern) Match(name string) bool {
 // session, after "base64-" as base64url, or percent-encoded as older versions
 // left it, in one cookie or in chunks ".0", ".1" and so on. The cookie without
 // a number wins over chunks; chunks end at the first number that is missing.
-// The list form of the older auth-helpers is read, too. Cookies of one name
+// The list form of the older auth-helpers is read, too, and a cookie that is a
+// token or key by itself. Cookies of one name
 // with different values, and of different names that match, are an error:
 // another site under the same domain may have planted one of them.
 func (p CookiePattern) Token(h http.Header) (string, error) {
@@ -192,6 +193,20 @@ func unescapeCookie(s string) (string, error) {
 	return out, nil
 }
 
+// bareCredential reports whether a cookie is a token or key as it stands: nothing
+// but what these consist of, and not shorter than the shortest of them.
+func bareCredential(raw string) bool {
+	if len(raw) < 20 {
+		return false
+	}
+	for i := range len(raw) {
+		if c := raw[i]; !isAlnum(c) && c != '.' && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
 // accessToken takes access_token out of a session. A session that has none, or
 // an empty one (signed out), has no token.
 func accessToken(raw string) (string, error) {
@@ -201,6 +216,9 @@ func accessToken(raw string) (string, error) {
 			return "", ErrCookieInvalid
 		}
 		raw = decoded
+	}
+	if bareCredential(raw) {
+		return raw, nil
 	}
 	root, err := parseJSON(raw, maxTokenValues)
 	if err != nil {

@@ -183,8 +183,8 @@ func renderProblem(dst []byte, e *entry, r *Refusal) []byte {
 	case e.reason == ReasonInsufficientScope:
 		dst = appendTexts(dst, "required_scopes", r.Required)
 		dst = appendTexts(dst, "granted_scopes", r.Granted)
-	case e.status == http.StatusTooManyRequests && len(r.Policies) > 0:
-		dst = appendTexts(dst, "violated-policies", r.Policies)
+	case e.status == http.StatusTooManyRequests && len(r.policies()) > 0:
+		dst = appendTexts(dst, "violated-policies", r.policies())
 	case e.status == http.StatusUnprocessableEntity:
 		dst = appendErrors(dst, e, r)
 	}
@@ -199,3 +199,19 @@ func appendRetryAfter(dst []byte, e *entry, r *Refusal) []byte {
 	}
 	return appendInt(dst, "retry_after", int64(r.retryAfter()))
 }
+
+// policies are the limits that a 429 violated. What is no rate has the name that
+// metrics count it under.
+func (r *Refusal) policies() []string {
+	switch {
+	case len(r.Policies) > 0:
+		return r.Policies
+	case r.Reason == ReasonConcurrencyLimited:
+		return concurrencyPolicy
+	case r.Reason == ReasonSecondFactorLocked:
+		return factorPolicy
+	}
+	return nil
+}
+
+var concurrencyPolicy, factorPolicy = []string{"concurrency"}, []string{"second_factor"}
