@@ -31,7 +31,8 @@ type Entry struct {
 	Where string
 	// Key is the key in plain text; with Hash, a bcrypt hash, it is empty.
 	Key, Hash string
-	// Hint is what is known of the beginning of a hashed key.
+	// Hint is what is known of the beginning of a hashed key. That of another is
+	// chosen by [Lines].
 	Hint        string
 	Name, Owner string
 	// Groups are what it belonged to there: ACL groups, policies, tags.
@@ -72,6 +73,9 @@ type Line struct {
 	ExpiresAt   string   `json:"expires_at,omitempty"`
 }
 
+// maxShared is how many imported keys may have one hint.
+const maxShared = 16
+
 // weakKey is the length below which a warning says that a key is short.
 const weakKey = 20
 
@@ -100,7 +104,7 @@ func Lines(entries []Entry, opts Options) (lines []Line, problems, warnings []Pr
 		return false
 	})
 	made := make([]Line, len(entries))
-	failed := make([]error, len(entries))
+	failed := c.hints(entries)
 	work := make(chan int)
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
@@ -111,7 +115,9 @@ func Lines(entries []Entry, opts Options) (lines []Line, problems, warnings []Pr
 		})
 	}
 	for i := range entries {
-		work <- i
+		if failed[i] == nil {
+			work <- i
+		}
 	}
 	close(work)
 	wg.Wait()
@@ -164,23 +170,45 @@ func (c *converter) check(e *Entry) error {
 	return nil
 }
 
-// hint is the shortest beginning of a key that not more than 16 share.
-func (c *converter) hint(key string) (string, error) {
-	for n := keystore.MinHint; n <= min(keystore.MaxHint, len(key)-1); n++ {
-		if c.beginnings[key[:n]] <= 16 && keystore.ValidHint(key[:n], c.opts.Formats) == nil {
-			return key[:n], nil
+// hints gives each entry with a key its hint: the shortest beginning that not
+// more than 16 keys share. Where even the longest is shared by more, the first 16
+// get it.
+func (c *converter) hints(entries []Entry) (failed []error) {
+	failed = make([]error, len(entries))
+	given := make(map[string]int)
+	for i := range entries {
+		e := &entries[i]
+		if e.Key == "" {
+			given[e.Hint]++
+			continue
+		}
+		longest := min(keystore.MaxHint, len(e.Key)-1)
+		crowded := false
+		for n := keystore.MinHint; n <= longest && e.Hint == ""; n++ {
+			hint := e.Key[:n]
+			switch {
+			case keystore.ValidHint(hint, c.opts.Formats) != nil:
+			case c.beginnings[hint] <= maxShared || n == longest && given[hint] < maxShared:
+				e.Hint = hint
+				given[hint]++
+			case n == longest:
+				crowded = true
+			}
+		}
+		switch {
+		case e.Hint != "":
+		case crowded:
+			failed[i] = fmt.Errorf("more than %d keys share its first %d characters, and the first %d of them are converted: make a new key with 'apikey create', and let the client change to it while both gates run", maxShared, longest, maxShared)
+		default:
+			failed[i] = errors.New("its beginning is too near a key prefix of the configuration: make a new key with 'apikey create'")
 		}
 	}
-	return "", fmt.Errorf("more than 16 keys share its first %d characters, or it is too near a key prefix of the configuration; make a new key", keystore.MaxHint)
+	return failed
 }
 
 func (c *converter) line(e *Entry) (Line, error) {
 	l := Line{Hash: e.Hash, Hint: e.Hint, Name: e.Name, Owner: e.Owner, Plan: c.opts.Plan}
 	if e.Key != "" {
-		var err error
-		if l.Hint, err = c.hint(e.Key); err != nil {
-			return Line{}, err
-		}
 		hash, err := bcrypt.GenerateFromPassword([]byte(e.Key), c.opts.Cost)
 		if err != nil {
 			return Line{}, fmt.Errorf("hash the key: %w", err)
