@@ -44,7 +44,9 @@ Import the file into a site:
 
 An operation with 'security: []' is public in all of them. An operation that cannot
 be a line stands in the file as a comment that begins with SKIPPED; the gate answers
-404 or 405 there. That, and what the lines do not say exactly as the description
+404 or 405 there, or what another line says that matches the same path: that line is
+made to require what the skipped operation does, too, and is left out where that
+cannot be told. All this, and what the lines do not say exactly as the description
 does, is told on standard error.`, openapi.MaxSize>>20),
 		Example: "  hivegate routes from-openapi openapi.yaml --scope-from tag > my.routes",
 		Args:    cobra.ExactArgs(1),

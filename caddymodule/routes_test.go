@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
 	"github.com/hivegate/hivegate/internal/openapi"
+	"github.com/hivegate/hivegate/internal/policy"
 )
 
 // commandLine runs a command as the program would, and returns what it printed
@@ -41,6 +42,17 @@ func commandLine(t *testing.T, args ...string) (stdout, stderr string, err error
 // it, as "METHOD PATH".
 func adaptRoutes(t *testing.T, file string) (lines []string, raw string) {
 	t.Helper()
+	gate, raw := adaptGate(t, file)
+	for _, r := range gate.Routes {
+		lines = append(lines, strings.Join(r.Methods, ",")+" "+r.Path)
+	}
+	return lines, raw
+}
+
+// adaptGate imports a route file into a site and returns its gate, and the
+// configuration in JSON.
+func adaptGate(t *testing.T, file string) (gate *Gate, raw string) {
+	t.Helper()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "my.routes"), []byte(file), 0o600); err != nil {
 		t.Fatal(err)
@@ -58,14 +70,50 @@ func adaptRoutes(t *testing.T, file string) (lines []string, raw string) {
 		t.Fatal(err)
 	}
 	cfg.apps = doc.Apps
-	gate, err := cfg.gate("", os.Stderr)
+	gate, err = cfg.gate("", os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range gate.Routes {
-		lines = append(lines, strings.Join(r.Methods, ",")+" "+r.Path)
+	return gate, string(out)
+}
+
+// What has no line must not be served by a weaker one.
+func TestRouteFilesRefuseSkippedOperationsWithoutAKey(t *testing.T) {
+	for _, c := range []struct{ description, path, need string }{
+		{`"/reports/{x}/secret":{"get":{"security":[{"o":["r:secret"]}]}},
+		  "/reports/all/{y}":{"get":{"security":[{"o":["r:all"]}]}},
+		  "/reports/{a}/{b}":{"get":{"security":[]}}`, "/reports/7/secret", "r:secret"},
+		{`"/pets/{petId}":{"get":{"security":[]}},
+		  "/pets/{petId}.json":{"get":{"security":[{"o":["p:read"]}]}}`, "/pets/7.json", "p:read"},
+	} {
+		file := filepath.Join(t.TempDir(), "openapi.json")
+		if err := os.WriteFile(file, []byte(`{"openapi":"3.0.0","paths":{`+c.description+`}}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, errs, err := commandLine(t, "routes", "from-openapi", file)
+		if err != nil || !strings.Contains(errs, "made stricter") || !strings.Contains(out, "# NOTE made stricter") {
+			t.Fatalf("%v\n%s%s", err, errs, out)
+		}
+		gate, _ := adaptGate(t, out)
+		var table []policy.Line
+		for _, r := range gate.Routes {
+			need := policy.Requirement{Public: r.Public, Authenticated: r.Authenticated, Scopes: r.Scopes}
+			table = append(table, policy.Line{Methods: r.Methods, Pattern: r.Path, Require: need})
+		}
+		universe, err := policy.NewUniverse(nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compiled, err := policy.Compile(universe, table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var m policy.Match
+		compiled.Match("GET", c.path, &m)
+		if m.Found != policy.Matched || m.Route.Require.String() != c.need {
+			t.Errorf("GET %s: %+v, want a line that needs %s", c.path, m.Route, c.need)
+		}
 	}
-	return lines, string(out)
 }
 
 func TestRouteFilesOfRealDescriptionsAdapt(t *testing.T) {

@@ -8,7 +8,7 @@
 //
 // No operation is lost in silence. What cannot be a route line stands in the
 // file as a comment with the reason, and is a warning besides; the gate answers
-// 404 or 405 there, until somebody writes the line.
+// 404 or 405 there, or what another line says, until somebody writes the line.
 //
 // # Paths
 //
@@ -27,4 +27,13 @@
 // description. Where there is no scope at all, any valid credential will do.
 // With ScopeTag and ScopeMethod the scope is made of the operation's first tag,
 // or one fixed resource, and read or write.
+//
+// # Operations without a line
+//
+// A path of such an operation may be matched by another line. That line is made
+// as strict as both together, with a note; where it cannot be told what the
+// operation requires, the line is left out too. The same holds for a line that
+// covers more than is described: it takes over what the more general lines
+// require. Paths without parameters are their own, since OpenAPI matches them
+// before patterns.
 package openapi

@@ -64,6 +64,15 @@ func Routes(data []byte, opts Options) (_ *Result, err error) {
 			err = errors.New("read the description: the parser cannot cope with it")
 		}
 	}()
+	c, err := converted(data, opts)
+	if err != nil {
+		return nil, err
+	}
+	return c.result(), nil
+}
+
+// converted returns the operations of a description, with their lines settled.
+func converted(data []byte, opts Options) (*converter, error) {
 	if opts.ScopeFrom == "" {
 		opts.ScopeFrom = ScopeSecurity
 	}
@@ -85,8 +94,12 @@ func Routes(data []byte, opts Options) (_ *Result, err error) {
 	if err := c.read(); err != nil {
 		return nil, err
 	}
-	c.settle()
-	return c.result(), nil
+	for {
+		c.settle()
+		if !c.tighten() {
+			return c, nil
+		}
+	}
 }
 
 // operation is one operation of the description on its way to a line.
@@ -99,6 +112,13 @@ type operation struct {
 	need    policy.Requirement
 	notes   []string // what the line's reader should know
 	skip    string   // why there is no line
+
+	wants   policy.Requirement // what it is described to require
+	unknown bool               // that cannot be told
+	nowhere bool               // its path cannot be told
+	wide    bool               // its pattern covers more than its path
+	counted bool               // skipped, and other lines are as strict
+	form    *shape             // see shape
 }
 
 func (o *operation) String() string { return o.method + " " + o.path }
@@ -132,7 +152,13 @@ func (c *converter) read() error {
 	for _, path := range paths {
 		item := c.doc.items[path]
 		if item.why != "" {
-			c.ops = append(c.ops, &operation{path: path, method: "*", skip: item.why})
+			o := &operation{path: path, method: "*", skip: item.why, unknown: true}
+			if prefix, err := c.prefix(&openapi3.PathItem{}, &openapi3.Operation{}); err == nil {
+				o.form = shapeOf(prefix + "/" + strings.TrimLeft(path, "/"))
+			} else {
+				o.nowhere = true
+			}
+			c.ops = append(c.ops, o)
 			continue
 		}
 		ops := item.item.Operations()
@@ -170,22 +196,23 @@ func (c *converter) add(path, method string, item *openapi3.PathItem, op *openap
 	if len(op.Tags) > 0 {
 		o.group = op.Tags[0]
 	}
-	prefix, err := c.prefix(item, op)
-	if err != nil {
-		o.skip = err.Error()
-		return
-	}
-	o.path = prefix + path
 	if o.group == "" {
 		o.group = firstWord(path)
 	}
-	p := makePattern(o.path, c.opts.Reserved)
-	o.pattern, o.notes = p.text, p.notes
-	if p.why != "" {
-		o.skip = p.why
-		return
+	prefix, err := c.prefix(item, op)
+	switch {
+	case err != nil:
+		o.skip, o.nowhere = err.Error(), true
+	case !strings.HasPrefix(path, "/"):
+		o.skip, o.form = "the path does not begin with '/'", shapeOf(prefix+"/"+path)
+	default:
+		o.path = prefix + path
+		p := makePattern(o.path, c.opts.Reserved)
+		o.pattern, o.notes, o.skip, o.wide = p.text, p.notes, p.why, p.wide
 	}
+	// Of one that has no line too: other lines may have to ask for it.
 	c.require(o, op)
+	o.wants = o.need
 }
 
 // routeNumber is a line's place in the table, which says nothing in the file.

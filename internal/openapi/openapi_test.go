@@ -283,7 +283,7 @@ func TestTheSameDescriptionGivesTheSameFile(t *testing.T) {
 	}
 }
 
-var shape = regexp.MustCompile(`^([A-Z-]+) (/\S*) (.+)$`)
+var lineShape = regexp.MustCompile(`^([A-Z-]+) (/\S*) (.+)$`)
 
 // checkFile holds what every route file promises: comments, and lines that
 // policy takes one by one and together.
@@ -295,7 +295,7 @@ func checkFile(t *testing.T, file []byte) {
 	}
 	var table []policy.Line
 	for _, l := range lines(file) {
-		m := shape.FindStringSubmatch(l)
+		m := lineShape.FindStringSubmatch(l)
 		if m == nil {
 			t.Fatalf("not a route line: %q", l)
 		}

@@ -13,6 +13,7 @@ import (
 type pattern struct {
 	text  string
 	notes []string
+	wide  bool   // it covers more than the path
 	why   string // why there is none
 }
 
@@ -56,6 +57,7 @@ func makePattern(path string, reserved func(string) bool) (p pattern) {
 		if !whole {
 			// Together they get one name, made of all.
 			inner = strings.Join(wordRE.FindAllString(strings.Join(params, " "), -1), "_")
+			p.wide = true
 			p.note("a parameter takes a whole segment: %s became {%s}, which covers more than that", s, clean(inner))
 		}
 		name := p.rename(clean(inner), inner, reserved, names)

@@ -153,14 +153,19 @@ func (c *converter) require(o *operation, op *openapi3.Operation) {
 	groups, why := c.groups(o, reqs)
 	switch {
 	case why != "":
-		o.skip = why
+		o.unknown = true
+		if o.skip == "" {
+			o.skip = why
+		}
 	case len(groups) > 0:
 		o.need.Scopes = groups
 	default:
 		o.need.Authenticated = true
-		if declared {
+		switch {
+		case o.skip != "": // no line asks for it
+		case declared:
 			c.noScope++
-		} else {
+		default:
 			c.undeclared++
 		}
 	}
