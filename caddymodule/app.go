@@ -42,7 +42,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if mistake != nil {
 		return mistake
 	}
-	rt := &runtime{settings: set, log: ctx.Logger()}
+	rt := &runtime{settings: set, log: contextLogger(ctx)}
 	spec, guest, key, err := a.keystoreSpec(ctx, rt.log)
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/hivegate/hivegate/keystore"
 	"github.com/hivegate/hivegate/limiter"
@@ -102,7 +103,7 @@ func (c *commandConfig) app() (*App, context.CancelFunc, error) {
 	if c.countsNothing {
 		app.LimiterRaw = nil
 	}
-	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.WithValue(context.Background(), commandKey{}, true)})
 	closeApp := func() {
 		// The last reference closes what was opened, which nothing was.
 		_ = app.Cleanup()
@@ -113,6 +114,20 @@ func (c *commandConfig) app() (*App, context.CancelFunc, error) {
 		return nil, nil, fmt.Errorf("load the hivegate options: %w", err)
 	}
 	return app, closeApp, nil
+}
+
+// commandKey marks the context of a command.
+type commandKey struct{}
+
+// contextLogger is Caddy's logger of ctx. Without a running configuration that is
+// one for developers, which adds its caller and a stack trace to each warning;
+// in a command a warning is one line.
+func contextLogger(ctx caddy.Context) *zap.Logger {
+	log := ctx.Logger()
+	if command, _ := ctx.Value(commandKey{}).(bool); command {
+		return log.WithOptions(zap.WithCaller(false), zap.AddStacktrace(zap.FatalLevel+1))
+	}
+	return log
 }
 
 // commandApp reads the configuration that the flags name and provisions its app.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -50,7 +48,7 @@ type explainedLimit struct {
 
 func explainCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "explain --method METHOD --path PATH [--key-id key_…] [--host HOST]",
+		Use:   "explain --method METHOD --path PATH [--key-id key_…] [--host HOST[:PORT]]",
 		Short: "Says what the gate would decide about a request, and why",
 		Long: `Says what the gate would decide about a request, and why: the route that
 matches, what it requires, what the key holds, the limits that would apply, and
@@ -62,7 +60,7 @@ caller has no credential.`,
 	cmd.Flags().String("method", "GET", "Method of the request")
 	cmd.Flags().String("path", "", "Path of the request (required)")
 	cmd.Flags().String("key-id", "", "Id of the key that calls")
-	cmd.Flags().String("host", "", "Host of the request, where several sites have a gate")
+	cmd.Flags().String("host", "", "Host of the request, with its port where needed (HOST:PORT), where several sites have a gate")
 	cmd.Flags().Bool("json", false, "Print one JSON object")
 	return cmd
 }
@@ -82,7 +80,7 @@ func runExplain(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	defer cancel()
-	gate, err := cfg.gate(host, cmd.ErrOrStderr())
+	gate, err := cfg.gate(host, method, path, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
@@ -125,133 +123,6 @@ func explainedKey(cmd *cobra.Command, rt *runtime, keyID string) (_ *keystore.Re
 		return nil, now, fmt.Errorf("there is no key %s in %s", keyID, rt.guest.Location())
 	}
 	return rec, keystore.Wall(store, now), err
-}
-
-// gate finds the gate of the site that serves host; without one the
-// configuration may have only a single gate.
-func (c *commandConfig) gate(host string, warn io.Writer) (*Gate, error) {
-	host = strings.Trim(host, "[]") // as in a URL
-	var http struct {
-		Servers map[string]struct {
-			Routes json.RawMessage `json:"routes"`
-		} `json:"servers"`
-	}
-	if raw, ok := c.apps["http"]; ok {
-		if err := json.Unmarshal(raw, &http); err != nil {
-			return nil, fmt.Errorf("read the http app: %w", err)
-		}
-	}
-	names := make([]string, 0, len(http.Servers))
-	for name := range http.Servers {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	var found []gateAt
-	for _, name := range names {
-		found = findGates(found, http.Servers[name].Routes, nil)
-	}
-	if host != "" {
-		found = slices.DeleteFunc(found, func(g gateAt) bool { return !servesHost(g.hosts, host) })
-	}
-	switch len(found) {
-	case 0:
-		if host != "" {
-			return nil, fmt.Errorf("no site for host %q has a gate", host)
-		}
-		return nil, errors.New("no site of this configuration has a gate")
-	case 1:
-		return found[0].gate()
-	}
-	if host != "" {
-		fmt.Fprintf(warn, "%d gates serve this host; the first is explained, whatever paths it is for\n", len(found))
-		return found[0].gate()
-	}
-	var hosts []string
-	for _, g := range found {
-		if h := strings.Join(g.hosts, ","); !slices.Contains(hosts, h) {
-			hosts = append(hosts, h)
-		}
-	}
-	return nil, keycli.UsageError(fmt.Sprintf("there are %d gates; name one site with --host (%s)", len(found), strings.Join(hosts, " ")))
-}
-
-// gateAt is a gate in the configuration and the hosts that reach it.
-type gateAt struct {
-	hosts []string
-	raw   json.RawMessage
-}
-
-func (g gateAt) gate() (*Gate, error) {
-	gate := new(Gate)
-	if err := json.Unmarshal(g.raw, gate); err != nil {
-		return nil, fmt.Errorf("read the gate: %w", err)
-	}
-	return gate, nil
-}
-
-// findGates walks routes, their subroutes included, in the order in which a
-// request meets them.
-func findGates(found []gateAt, routes json.RawMessage, hosts []string) []gateAt {
-	var list []struct {
-		Match []struct {
-			Host []string `json:"host"`
-		} `json:"match"`
-		Handle []json.RawMessage `json:"handle"`
-	}
-	if routes == nil || json.Unmarshal(routes, &list) != nil {
-		return found
-	}
-	for _, route := range list {
-		at := hosts
-		for _, m := range route.Match {
-			if len(m.Host) > 0 {
-				at = m.Host
-			}
-		}
-		for _, raw := range route.Handle {
-			var h struct {
-				Handler string          `json:"handler"`
-				Routes  json.RawMessage `json:"routes"`
-			}
-			if json.Unmarshal(raw, &h) != nil {
-				continue
-			}
-			if h.Handler == "hivegate" {
-				found = append(found, gateAt{hosts: at, raw: withoutHandler(raw)})
-			}
-			found = findGates(found, h.Routes, at)
-		}
-	}
-	return found
-}
-
-// withoutHandler drops the module's name, which is no field of the gate.
-func withoutHandler(raw json.RawMessage) json.RawMessage {
-	var m map[string]json.RawMessage
-	if json.Unmarshal(raw, &m) != nil {
-		return raw
-	}
-	delete(m, "handler")
-	out, err := json.Marshal(m)
-	if err != nil {
-		return raw
-	}
-	return out
-}
-
-func servesHost(hosts []string, host string) bool {
-	if len(hosts) == 0 {
-		return true
-	}
-	for _, h := range hosts {
-		if strings.EqualFold(h, host) {
-			return true
-		}
-		if suffix, ok := strings.CutPrefix(h, "*"); ok && strings.HasSuffix(strings.ToLower(host), strings.ToLower(suffix)) {
-			return true
-		}
-	}
-	return false
 }
 
 // explain decides as ServeHTTP does, but for the limits, which it lists.

@@ -49,7 +49,7 @@ func newRig(tb testing.TB, global, directive string, keys ...KeyRequest) *rig {
 	if err := app.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	g, err := cc.gate("", io.Discard)
+	g, err := cc.gate("", "GET", "/", io.Discard)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -65,7 +65,7 @@ func (p *Postgres) Provision(ctx caddy.Context) error {
 	if d := p.staleness(); d < 0 || d > maxStaleness {
 		return fmt.Errorf("keystore postgres: max_staleness %s: must be 0 to %s", d, maxStaleness)
 	}
-	log := ctx.Logger()
+	log := contextLogger(ctx)
 	if info.Password && !strings.Contains(p.DSN, "{") {
 		log.Warn("the password of keystore postgres stands in clear text in the configuration; use {env.NAME} or {file./path}")
 	}

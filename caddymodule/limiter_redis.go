@@ -62,7 +62,7 @@ func (r *Redis) Provision(ctx caddy.Context) error {
 		return err
 	}
 	if a := r.address; a.Password != "" && strings.Contains(r.URL, a.Password) || a.SentinelPassword != "" && strings.Contains(r.URL, a.SentinelPassword) {
-		ctx.Logger().Warn("the password of limiter redis stands in clear text in the configuration; use {env.NAME} or {file./path}")
+		contextLogger(ctx).Warn("the password of limiter redis stands in clear text in the configuration; use {env.NAME} or {file./path}")
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ type lintCheck struct {
 
 // lintChecks are all kinds, in the order in which they are told.
 var lintChecks = []lintCheck{
-	{"route-unreachable", "no preset, no role of an accepted issuer and no active key covers what a route requires", (*linter).routesUnreachable},
+	{"route-unreachable", "no preset, no role of an accepted issuer and no active key covers what a route, one of its JSON rules or keys_api requires", (*linter).routesUnreachable},
 	{"scope-unused", "a scope of the closed list is required nowhere", (*linter).scopesUnused},
 	{"preset-unused", "a preset opens no route that asks for a scope", (*linter).presetsUnused},
 	{"key-unused", "an active key's scopes open no route that asks for a scope", (*linter).keysUnused},
@@ -191,8 +191,7 @@ func (l *linter) load(cfg *commandConfig, gates map[string][]placed) error {
 	sort.Strings(names)
 	for _, name := range names {
 		server := l.cfg.Apps.HTTP.Servers[name]
-		var w lintWalk
-		w.routes(server.Routes, nil, false)
+		w := server.walk(name)
 		l.proxies = append(l.proxies, w.proxies...)
 		for _, found := range w.gates {
 			g, err := found.gate()
@@ -216,7 +215,7 @@ func (l *linter) load(cfg *commandConfig, gates map[string][]placed) error {
 		}
 	}
 	if len(l.gates) == 0 {
-		return errors.New("no site of this configuration has a gate")
+		return errNoGate
 	}
 	return nil
 }

@@ -2,9 +2,9 @@ package caddymodule
 
 import (
 	"fmt"
-	"maps"
 	"net"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,31 +68,81 @@ func (g *lintGate) keysNeeds() (needs []*KeysNeed) {
 	return needs
 }
 
-// routesUnreachable tells each requirement once, with the first of its routes.
+// wanted is a requirement somewhere in a gate.
+type wanted struct {
+	path   string       // in the gate, for its line
+	what   string       // that nobody can do
+	groups [][][]string // the requirements that a caller has to meet all
+	route  *Route       // an empty one: a call of the keys API
+	first  bool         // a route itself: told once, with how many ask for the same
+}
+
+// wants are the requirements of a gate, routes first.
+func (g *lintGate) wants() (list []wanted) {
+	for i := range g.Routes {
+		r := &g.Routes[i]
+		path := "routes/" + strconv.Itoa(i)
+		if len(r.Scopes) > 0 {
+			list = append(list, wanted{path: path, what: "call " + label(r), groups: [][][]string{r.Scopes}, route: r, first: true})
+		}
+	}
+	for i := range g.Routes {
+		r := &g.Routes[i]
+		for j := range r.JSON {
+			if need := r.JSON[j].Require.Scopes; len(need) > 0 {
+				list = append(list, wanted{path: fmt.Sprintf("routes/%d/json/%d", i, j),
+					what: fmt.Sprintf("send the JSON that %s asks it for (%s)", label(r), &r.JSON[j]), groups: [][][]string{need, r.Scopes}, route: r})
+			}
+		}
+	}
+	if g.KeysAPI != nil {
+		for _, n := range []struct {
+			name string
+			need *KeysNeed
+		}{{"read", g.KeysAPI.Read}, {"write", g.KeysAPI.Write}} {
+			if n.need != nil && len(n.need.Scopes) > 0 {
+				list = append(list, wanted{path: "keys_api/" + n.name, what: n.name + " keys over the keys API", groups: [][][]string{n.need.Scopes}, route: &Route{}})
+			}
+		}
+	}
+	return list
+}
+
+// routesUnreachable tells each requirement of routes once, with the first of them.
 func (l *linter) routesUnreachable() {
 	for _, g := range l.gates {
 		holders, open := l.holders(g)
 		if open || len(holders) == 0 {
 			continue // tokens bring scopes of their own, or there is nothing to compare with
 		}
-		first, count := make(map[string]int), make(map[string]int)
-		for i := range g.Routes {
-			r := &g.Routes[i]
-			if len(r.Scopes) == 0 || slices.ContainsFunc(holders, func(grants []string) bool { return l.opens(grants, r) }) {
-				continue
-			}
-			need := policy.Requirement{Scopes: r.Scopes}.String()
-			if count[need]++; count[need] == 1 {
-				first[need] = i
-			}
+		met := func(route *Route, groups ...[][]string) bool {
+			return slices.ContainsFunc(holders, func(grants []string) bool {
+				return !slices.ContainsFunc(groups, func(need [][]string) bool {
+					return !l.opens(grants, &Route{Path: route.Path, Scopes: need})
+				})
+			})
 		}
-		for _, need := range slices.SortedFunc(maps.Keys(first), func(a, b string) int { return first[a] - first[b] }) {
-			what := label(&g.Routes[first[need]])
-			if n := count[need]; n > 1 {
+		var told []wanted
+		count := make(map[string]int)
+		for _, w := range g.wants() {
+			if met(w.route, w.groups...) || !w.first && len(w.route.Scopes) > 0 && !met(w.route, w.route.Scopes) {
+				continue // or the route is told already
+			}
+			need := policy.Requirement{Scopes: w.groups[0]}.String()
+			if w.first {
+				if count[need]++; count[need] > 1 {
+					continue
+				}
+			}
+			told = append(told, w)
+		}
+		for _, w := range told {
+			need, what := policy.Requirement{Scopes: w.groups[0]}.String(), w.what
+			if n := count[need]; w.first && n > 1 {
 				what += fmt.Sprintf(" and %d more", n-1)
 			}
-			l.found(g.at.at("routes/"+strconv.Itoa(first[need])), "add the scope to a preset, or take the routes out",
-				"no preset, role or key covers %s, so nobody can call %s", need, what)
+			l.found(g.at.at(w.path), "add the scope to a preset, or take the requirement out",
+				"no preset, role or key covers %s, so nobody can %s", need, what)
 		}
 	}
 }
@@ -375,10 +425,18 @@ func (l *linter) proxiesNotStrict() {
 
 func (l *linter) adminOpen() {
 	admin := l.cfg.Admin
-	if admin == nil || admin.Disabled || admin.Listen == "" {
-		return // off, or Caddy's own default, localhost:2019
+	if admin != nil && admin.Disabled {
+		return
 	}
-	listen := admin.Listen
+	// Without an option Caddy takes the variable, and without that localhost:2019.
+	written, what := os.Getenv("CADDY_ADMIN"), "the admin endpoint listens on %s, as $CADDY_ADMIN says"
+	if admin != nil && admin.Listen != "" {
+		written, what = admin.Listen, "the admin endpoint listens on %s"
+	}
+	if written == "" {
+		return
+	}
+	listen := written
 	if _, rest, ok := strings.Cut(listen, "/"); ok {
 		if strings.HasPrefix(listen, "unix") || strings.HasPrefix(listen, "fd") {
 			return
@@ -393,7 +451,7 @@ func (l *linter) adminOpen() {
 		return
 	}
 	l.found(l.src.find(true, "admin", listen), "write 'admin localhost:2019', 'admin unix//run/hivegate/admin.sock' or 'admin off'",
-		"the admin endpoint listens on %s: whoever reaches it can replace this configuration", admin.Listen)
+		what+": whoever reaches it can replace this configuration", written)
 }
 
 func (l *linter) secretsInClear() {

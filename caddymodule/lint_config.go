@@ -49,8 +49,7 @@ func (l *lintLog) hidesHeaders() bool {
 }
 
 type lintServer struct {
-	Listen        []string          `json:"listen"`
-	Routes        json.RawMessage   `json:"routes"`
+	siteServer
 	TLS           []json.RawMessage `json:"tls_connection_policies"`
 	AutomaticHTTP *struct {
 		Disabled bool     `json:"disable"`
@@ -137,58 +136,4 @@ type lintProxy struct {
 	Upstreams []struct {
 		Dial string `json:"dial"`
 	} `json:"upstreams"`
-}
-
-// lintWalk collects the gates of routes, and the proxies behind them.
-type lintWalk struct {
-	gates   []gateAt
-	proxies []lintProxy
-}
-
-// routes walks a list of routes in order. gated says whether a gate was met on
-// the way there; the answer whether one was met by its end.
-func (w *lintWalk) routes(raw json.RawMessage, hosts []string, gated bool) bool {
-	var list []struct {
-		Match []struct {
-			Host []string `json:"host"`
-		} `json:"match"`
-		Handle []json.RawMessage `json:"handle"`
-	}
-	if raw == nil || json.Unmarshal(raw, &list) != nil {
-		return gated
-	}
-	for _, route := range list {
-		at := hosts
-		for _, m := range route.Match {
-			if len(m.Host) > 0 {
-				at = m.Host
-			}
-		}
-		inside := gated
-		for _, raw := range route.Handle {
-			var h struct {
-				Handler string          `json:"handler"`
-				Routes  json.RawMessage `json:"routes"`
-			}
-			if json.Unmarshal(raw, &h) != nil {
-				continue
-			}
-			switch h.Handler {
-			case "hivegate":
-				w.gates = append(w.gates, gateAt{hosts: at, raw: withoutHandler(raw)})
-				inside = true
-			case "reverse_proxy":
-				var p lintProxy
-				if inside && json.Unmarshal(raw, &p) == nil {
-					w.proxies = append(w.proxies, p)
-				}
-			default:
-				inside = w.routes(h.Routes, at, inside)
-			}
-		}
-		if len(route.Match) == 0 || slices.Equal(at, hosts) {
-			gated = inside // another host's gate stands before nothing else
-		}
-	}
-	return gated
 }

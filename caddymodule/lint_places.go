@@ -132,6 +132,9 @@ func (s source) find(global bool, word, with string) place {
 // site returns the place of the site whose addresses include one with this host.
 func (s source) site(hosts []string) place {
 	for _, b := range s.blocks {
+		if b.IsNamedRoute {
+			continue
+		}
 		for _, k := range b.Keys {
 			if len(hosts) == 0 || slices.ContainsFunc(hosts, func(h string) bool { return strings.Contains(k.Text, h) }) {
 				return place{k.File, k.Line}

@@ -129,6 +129,8 @@ func TestLintOfACleanConfiguration(t *testing.T) {
 var lintCases = []struct{ id, old, with, line string }{
 	{"route-unreachable", "preset all farms:* keys:manage", "preset all farms:read keys:manage", "POST /farms farms:write"},
 	{"route-unreachable", "preset all farms:* keys:manage", "preset all farms:* keys:manage\n\t\tpreset one farms:read\n\t\talias farms:x farms:read\n\t\tscopes a:b", ""},
+	{"route-unreachable", "preset all farms:* keys:manage", "preset all farms:*", "read keys:manage"},
+	{"route-unreachable", "preset all farms:* keys:manage", "preset all farms:*", "write keys:manage"},
 	{"scope-unused", "keys:manage\n\t\tpreset", "keys:manage reports:read\n\t\tpreset", "reports:read"},
 	{"preset-unused", "class commands 30/m\n", "class commands 30/m\n\t\tscopes reports:read\n\t\tpreset reporter reports:read\n", "preset reporter"},
 	{"class-unused", "class commands 30/m\n", "class commands 30/m\n\t\tclass idle 30/m\n", "class idle"},
@@ -211,6 +213,68 @@ func count(out lintOutput, id string) (n int) {
 		}
 	}
 	return n
+}
+
+// Whoever may send what a JSON rule asks more for must be able to call the route.
+func TestLintReadsWhatJSONRequires(t *testing.T) {
+	text := strings.Replace(lintClean, "signed class=commands", "signed class=commands {\n\t\t\t\tjson owner other require keys:manage\n\t\t\t}", 1)
+	if out, _ := lintText(t, text); len(out.Findings) > 0 {
+		t.Errorf("findings in a clean configuration: %v", out.Findings)
+	}
+	text = strings.Replace(text, "preset all farms:* keys:manage", "preset all farms:*\n\t\tpreset manager keys:manage", 1)
+	out, file := lintText(t, text)
+	lines, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(out.Findings) != 1 || out.Findings[0].ID != "route-unreachable" ||
+		!strings.Contains(strings.Split(string(lines), "\n")[out.Findings[0].Line-1], "json owner") {
+		t.Errorf("findings: %v", out.Findings)
+	}
+}
+
+// A gate and a backend in a route of Caddy with a name are those of the sites that
+// invoke it.
+func TestLintFollowsNamedRoutes(t *testing.T) {
+	global, site, _ := strings.Cut(lintClean, "\nhttps://api.example.com {\n")
+	log, gate, _ := strings.Cut(site, "\thivegate {")
+	// Of a named route that needs no matcher anywhere, Caddy's adapter (2.11) keeps
+	// the first handler alone.
+	text := global + "\n&(gate) {\n\trespond /gone 410\n\thivegate {" + gate + "https://api.example.com {\n" + log + "\tinvoke gate\n}\n"
+	if out, _ := lintText(t, text); len(out.Findings) > 0 {
+		t.Errorf("findings in a clean configuration: %v", out.Findings)
+	}
+	text = strings.Replace(text, "https://api.example.com", "http://api.example.com", 1)
+	text = strings.Replace(text, "response_header_timeout 60s", "compression off", 1)
+	text = strings.Replace(text, "farms:write signed", "farms:gone signed", 1)
+	text = strings.Replace(text, "scopes farms:read", "scopes farms:gone farms:read", 1)
+	text = strings.Replace(text, "preset all farms:*", "preset all farms:read farms:write", 1)
+	out, _ := lintText(t, text)
+	for _, id := range []string{"plain-http", "backend-timeout", "route-unreachable"} {
+		if count(out, id) != 1 {
+			t.Errorf("%d findings of %s: %v", count(out, id), id, out.Findings)
+		}
+	}
+}
+
+// Caddy takes the address of its admin endpoint from the environment where the
+// configuration has none.
+func TestLintReadsTheAdminAddressOfTheEnvironment(t *testing.T) {
+	without := strings.Replace(lintClean, "\tadmin localhost:2019\n", "", 1)
+	for _, c := range []struct {
+		text, env string
+		want      int
+	}{
+		{without, "0.0.0.0:2019", 1}, {without, ":2019", 1}, {without, "", 0}, {without, "localhost:2020", 0},
+		{without, "unix//run/admin.sock", 0}, {lintClean, "0.0.0.0:2019", 0},
+		{strings.Replace(lintClean, "admin localhost:2019", "admin off", 1), "0.0.0.0:2019", 0},
+	} {
+		t.Setenv("CADDY_ADMIN", c.env)
+		out, _ := lintText(t, c.text)
+		if n := count(out, "admin-open"); n != c.want || len(out.Findings) != n {
+			t.Errorf("CADDY_ADMIN=%q: %v", c.env, out.Findings)
+		}
+	}
 }
 
 // Keys are looked at where there are some, and the keystore stays as it is.
@@ -304,7 +368,22 @@ func TestLintOfTheShippedConfigurations(t *testing.T) {
 	if err != nil || len(shipped) < 4 {
 		t.Fatalf("%v %v", shipped, err)
 	}
-	for _, file := range append(shipped, "../Caddyfile.example") {
+	t.Setenv("HIVEGATE_MASTER_KEY", strings.Repeat("5a", 31)+"01")
+	t.Setenv("HIVEGATE_DATABASE", "postgres://gate:secret@db/hivegate?sslmode=verify-full")
+	manifest, err := os.ReadFile("../packaging/kubernetes/sidecar.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, ok := strings.Cut(string(manifest), "\n  Caddyfile: |\n")
+	text, _, ends := strings.Cut(text, "\n---\n")
+	if !ok || !ends {
+		t.Fatal("the manifest has no Caddyfile")
+	}
+	sidecar := filepath.Join(t.TempDir(), "Caddyfile")
+	if err := os.WriteFile(sidecar, []byte(strings.ReplaceAll(text+"\n", "\n    ", "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(shipped, "../Caddyfile.example", "../packaging/docker/Caddyfile", "../examples/fleet/Caddyfile", sidecar) {
 		if out := lintFile(t, file); len(out.Findings) > 0 {
 			t.Errorf("%s: %v", file, out.Findings)
 		}

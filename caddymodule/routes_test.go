@@ -70,7 +70,7 @@ func adaptGate(t *testing.T, file string) (gate *Gate, raw string) {
 		t.Fatal(err)
 	}
 	cfg.apps = doc.Apps
-	gate, err = cfg.gate("", os.Stderr)
+	gate, err = cfg.gate("", "GET", "/", os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
