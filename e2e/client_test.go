@@ -5,10 +5,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -79,12 +81,22 @@ func newClient() *http.Client {
 	}
 }
 
+// dialFrom dials from an address. A connection that is reset while it is made is
+// made again: a reload closes the old listener, and with it whoever still waits
+// to be accepted there, which is Caddy's way and no request's loss.
 func dialFrom(addr string) func(context.Context, string, string) (net.Conn, error) {
 	d := net.Dialer{Timeout: 10 * time.Second}
 	if addr != "" {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(addr)}
 	}
-	return d.DialContext
+	return func(ctx context.Context, network, to string) (conn net.Conn, err error) {
+		for range 3 {
+			if conn, err = d.DialContext(ctx, network, to); !errors.Is(err, syscall.ECONNRESET) {
+				break
+			}
+		}
+		return conn, err
+	}
 }
 
 // clientFor returns the client for a request's source address: connections from
