@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/hivegate/hivegate/keystore"
 )
 
 func backupCommand() *cobra.Command {
@@ -28,7 +30,26 @@ PostgreSQL is backed up with PostgreSQL's own tools.`,
 	}
 }
 
-func backup(cmd *cobra.Command, args []string) (err error) {
+func backup(cmd *cobra.Command, args []string) error {
+	return withStore(cmd, func(*App) bool { return false }, func(store keystore.Store) error {
+		copied, ok := store.(interface {
+			Backup(ctx context.Context, path string) error
+		})
+		if !ok {
+			return errors.New("this keystore cannot be copied to a file")
+		}
+		if err := copied.Backup(cmd.Context(), args[0]); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(cmd.OutOrStdout(), args[0])
+		return err
+	})
+}
+
+// withStore opens the configured keystore, without its data key, for a command,
+// prints where it is and closes it again. mayMake says whether a missing
+// database may be made.
+func withStore(cmd *cobra.Command, mayMake func(*App) bool, use func(keystore.Store) error) (err error) {
 	_, app, cancel, err := commandApp(cmd)
 	if err != nil {
 		return err
@@ -36,20 +57,10 @@ func backup(cmd *cobra.Command, args []string) (err error) {
 	defer cancel()
 	spec := &app.runtime.keys.spec
 	fmt.Fprintln(cmd.ErrOrStderr(), "keystore: "+spec.location)
-	store, err := spec.open(cmd.Context(), false)
+	store, err := spec.open(cmd.Context(), mayMake(app))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	copied, ok := store.(interface {
-		Backup(ctx context.Context, path string) error
-	})
-	if !ok {
-		return errors.New("this keystore cannot be copied to a file")
-	}
-	if err := copied.Backup(cmd.Context(), args[0]); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), args[0])
-	return err
+	return use(store)
 }

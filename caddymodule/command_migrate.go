@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hivegate/hivegate/keystore"
 	"github.com/hivegate/hivegate/keystore/sqlstore"
 )
 
@@ -25,35 +26,25 @@ It is safe to run several at once, and beside running servers.`,
 	}
 }
 
-func migrate(cmd *cobra.Command, _ []string) (err error) {
-	_, app, cancel, err := commandApp(cmd)
-	if err != nil {
+func migrate(cmd *cobra.Command, _ []string) error {
+	mayMake := func(app *App) bool {
+		g, ok := app.runtime.guest.(interface{ migratesMissing() bool })
+		return ok && g.migratesMissing()
+	}
+	return withStore(cmd, mayMake, func(store keystore.Store) error {
+		versioned, ok := store.(interface{ Schema() sqlstore.Schema })
+		if !ok {
+			return errors.New("this keystore has no schema to migrate")
+		}
+		text := "The schema is version %d already; nothing was to do.\n"
+		args := []any{versioned.Schema().To}
+		switch s := versioned.Schema(); {
+		case s.From == 0 && s.To != 0:
+			text = "The schema was made, version %d.\n"
+		case s.From != s.To:
+			text, args = "The schema went from version %d to %d.\n", []any{s.From, s.To}
+		}
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), text, args...)
 		return err
-	}
-	defer cancel()
-	spec := &app.runtime.keys.spec
-	fmt.Fprintln(cmd.ErrOrStderr(), "keystore: "+spec.location)
-	mayMake := false
-	if g, ok := app.runtime.guest.(interface{ migratesMissing() bool }); ok {
-		mayMake = g.migratesMissing()
-	}
-	store, err := spec.open(cmd.Context(), mayMake)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	versioned, ok := store.(interface{ Schema() sqlstore.Schema })
-	if !ok {
-		return errors.New("this keystore has no schema to migrate")
-	}
-	text := "The schema is version %d already; nothing was to do.\n"
-	args := []any{versioned.Schema().To}
-	switch s := versioned.Schema(); {
-	case s.From == 0 && s.To != 0:
-		text = "The schema was made, version %d.\n"
-	case s.From != s.To:
-		text, args = "The schema went from version %d to %d.\n", []any{s.From, s.To}
-	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), text, args...)
-	return err
+	})
 }
