@@ -143,18 +143,42 @@ func (g *gate) doAt(t testing.TB, site, method, target string, changes ...change
 // try is doAt for goroutines other than the test's: it returns its error, and
 // searches nothing.
 func (g *gate) try(site, method, target string, changes ...change) (*answer, error) {
-	r, err := http.NewRequest(method, "http://"+site+target, nil)
-	if err != nil {
-		return nil, err
+	tries := 1
+	if g.reloaded.Load() {
+		tries = 4
 	}
-	for _, c := range changes {
-		c(r)
+	return again(tries, func() (*http.Response, error) {
+		r, err := http.NewRequest(method, "http://"+site+target, nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range changes {
+			c(r)
+		}
+		return g.clientFor(r).Do(r)
+	})
+}
+
+// again sends a request until it has an answer, at most so many times, as long as
+// its connection ends without one. A reload replaces the listening sockets of
+// sites, and any load, a refused one too, that of the admin endpoint; whoever the
+// kernel has put in line at the old one is cut off unheard.
+func again(tries int, send func() (*http.Response, error)) (*answer, error) {
+	for {
+		resp, err := send()
+		if err == nil {
+			return read(resp)
+		}
+		if tries--; tries <= 0 || !unheard(err) {
+			return nil, err
+		}
 	}
-	resp, err := g.clientFor(r).Do(r)
-	if err != nil {
-		return nil, err
-	}
-	return read(resp)
+}
+
+// unheard reports whether a connection ended before the first byte of an answer.
+func unheard(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) ||
+		strings.Contains(err.Error(), "server closed idle connection")
 }
 
 // search fails the test when the answer holds a secret.

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -95,6 +96,9 @@ type gate struct {
 	// ended is closed when the process has ended; err is set before.
 	ended chan struct{}
 	err   error
+
+	// reloaded is set before the first reload.
+	reloaded atomic.Bool
 
 	mu      sync.Mutex // guards clients
 	clients map[string]*http.Client
@@ -287,17 +291,8 @@ func (g *gate) reload(t testing.TB, c config) error {
 
 // load posts a Caddyfile to the admin endpoint.
 func (g *gate) load(caddyfile string) error {
-	req, err := http.NewRequest(http.MethodPost, "http://"+g.admin+"/load", strings.NewReader(caddyfile))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "text/caddyfile")
-	req.Header.Set("Cache-Control", "must-revalidate") // load it even when it is the same
-	resp, err := adminClient.Do(req)
-	if err != nil {
-		return err
-	}
-	a, err := read(resp)
+	g.reloaded.Store(true)
+	a, err := g.atAdmin(http.MethodPost, "/load", "text/caddyfile", caddyfile)
 	if err != nil {
 		return err
 	}
@@ -311,32 +306,39 @@ func (g *gate) load(caddyfile string) error {
 // Caddyfile form.
 func (g *gate) setApp(t testing.TB, name, value string) {
 	t.Helper()
-	req, err := http.NewRequest(http.MethodPut, "http://"+g.admin+"/config/apps/hivegate/"+name, strings.NewReader(value))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := adminClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a, err := read(resp); err != nil || a.status != http.StatusOK {
+	g.reloaded.Store(true)
+	a, err := g.atAdmin(http.MethodPut, "/config/apps/hivegate/"+name, "application/json", value)
+	if err != nil || a.status != http.StatusOK {
 		t.Fatalf("set %s: %v %v", name, err, a)
 	}
 }
 
 var adminClient = newClient()
 
+// atAdmin asks the admin endpoint.
+func (g *gate) atAdmin(method, path, contentType, body string) (*answer, error) {
+	return again(4, func() (*http.Response, error) {
+		req, err := http.NewRequest(method, "http://"+g.admin+path, strings.NewReader(body))
+		if err != nil {
+			return nil, err
+		}
+		if contentType != "" {
+			req.Header.Set("Content-Type", contentType)
+		}
+		req.Header.Set("Cache-Control", "must-revalidate") // load it even when it is the same
+		return adminClient.Do(req)
+	})
+}
+
 // fromAdmin reads a path of the admin endpoint, and searches it.
 func (g *gate) fromAdmin(t testing.TB, path string) string {
 	t.Helper()
-	resp, err := adminClient.Get("http://" + g.admin + path)
+	a, err := g.atAdmin(http.MethodGet, path, "", "")
 	if err != nil {
 		t.Fatalf("admin endpoint: %v\n%s", err, g.tail())
 	}
-	a, err := read(resp)
-	if err != nil || a.status != http.StatusOK {
-		t.Fatalf("admin endpoint %s: %v %v", path, err, a)
+	if a.status != http.StatusOK {
+		t.Fatalf("admin endpoint %s: %v", path, a)
 	}
 	mustHoldNoSecret(t, "admin endpoint "+path, string(a.body))
 	return string(a.body)

@@ -90,16 +90,7 @@ func TestMistakesInIssuersAreFoundAtAdaptWithFileAndLine(t *testing.T) {
 // it; the test fails when nothing is.
 func (g *gate) post(t testing.TB, path, caddyfile string) string {
 	t.Helper()
-	req, err := http.NewRequest(http.MethodPost, "http://"+g.admin+path, strings.NewReader(caddyfile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "text/caddyfile")
-	resp, err := adminClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := read(resp)
+	a, err := g.atAdmin(http.MethodPost, path, "text/caddyfile", caddyfile)
 	if err != nil {
 		t.Fatal(err)
 	}

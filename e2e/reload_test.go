@@ -381,6 +381,7 @@ func TestTheReloadCommandReloads(t *testing.T) {
 	k := g.createScoped(t, "farms:read")
 	c.gate = "routes {\n\t\t\tGET /other farms:read\n\t\t}"
 	g.write(t, c)
+	g.reloaded.Store(true)
 	g.hivegate(t, "reload", "--config", g.caddyfile(), "--address", g.admin).ok(t)
 	g.get(t, "/other", key(k.Key)).passed(t)
 	g.get(t, "/farms", key(k.Key)).refused(t, 404, "route_not_found")
