@@ -64,15 +64,14 @@ type exchange struct {
 	refused *refusal.Refusal
 
 	node   keystore.StreamNode
-	cancel context.CancelFunc
+	joined bool               // node is among the key's open requests
+	conn   *connection        // the request ends with its connection
+	cancel context.CancelFunc // it has a context of its own to be ended by
 	// What else the request ends with; see endsWith.
 	companions []companion
 	tokenEnds  *time.Timer
 	// ruled are the rules that the body met: they are asked again with the route.
 	ruled bodyrule.Match
-	// onward is r under a context that ends with the key. It is here so that it
-	// needs no memory of its own.
-	onward http.Request
 }
 
 // scratch is the memory of one decision; it is reused.
@@ -117,10 +116,10 @@ func (s *scratch) demand(l *limiter.Limit, subject string, cost int) {
 // leave gives back what the request held: its slots, its place among the key's
 // open requests and its reference on the backends.
 func (x *exchange) leave() {
+	if x.joined {
+		x.entry.Leave(&x.node)
+	}
 	if x.cancel != nil {
-		if x.entry != nil {
-			x.entry.Leave(&x.node)
-		}
 		x.leaveEndings()
 		x.cancel()
 	}
@@ -140,22 +139,29 @@ func (x *exchange) releaseSlots() {
 // the next handler returns.
 func (x *exchange) forward(next caddyhttp.Handler) error {
 	x.rt.metrics.passed(x)
-	if x.entry == nil && !x.endsWith() {
-		return x.answered(x.carryOn(next, x.r))
+	r, others := x.r, x.endsWith()
+	if x.entry == nil && !others {
+		return x.answered(x.carryOn(next, r))
 	}
 	// The request must end when its key does. Plain cancellation is what
 	// reverse_proxy takes for a client that left, so it neither retries nor
 	// answers.
-	ctx, cancel := context.WithCancel(x.r.Context())
-	x.cancel = cancel
+	if !others {
+		x.conn = x.connectionOf()
+	}
+	if x.conn == nil {
+		ctx, cancel := context.WithCancel(r.Context())
+		x.cancel, r = cancel, r.WithContext(ctx)
+	}
 	if x.entry != nil {
-		x.node.Stream = x
+		x.node.Stream, x.joined = x, true
 		x.entry.Join(&x.node)
 		x.used()
 	}
-	x.joinEndings()
-	x.onward = *x.r.WithContext(ctx)
-	return x.answered(x.carryOn(next, &x.onward))
+	if others {
+		x.joinEndings()
+	}
+	return x.answered(x.carryOn(next, r))
 }
 
 // answered puts the gate's headers where no handler has written an answer: what
@@ -205,6 +211,10 @@ func (x *exchange) Allowed(rec *keystore.Record, now time.Time) bool {
 // Cut implements keystore.Stream. The keystore calls it while the request is
 // joined, so its writer is still in use.
 func (x *exchange) Cut() {
+	if x.conn != nil {
+		x.conn.end()
+		return
+	}
 	x.cancel()
 	// Go's HTTP/2 transport does not look at the context while it waits for more
 	// of the request's body, as it does in every gRPC call that streams both ways:

@@ -20,8 +20,7 @@ type responder struct {
 	// values backs the header slices of this answer and of the request's
 	// identity headers, so that they cost one allocation together. The slices
 	// are per request because later handlers may change them in place.
-	values [14]string
-	limits limitValues
+	values [valueCount]string
 	cors   *corsAnswer // nil: the site has no cors
 	// envelope watches the backend's errors; nil: they pass.
 	envelope *envelope
@@ -34,10 +33,26 @@ type responder struct {
 	refusing bool
 }
 
-// limitValues are the limit headers of this answer; empty ones are not set.
-type limitValues struct {
-	limit, remaining, reset, policy, ietf string
-}
+// Places in values: first the headers of the answer, then those of the request.
+// Limit headers that are empty are not set.
+const (
+	valueID = iota
+	valueLimit
+	valueRemaining
+	valueReset
+	valuePolicy
+	valueStates
+
+	valueOnwardID
+	valueKind
+	valueWho
+	valueOwner
+	valueScopes
+	valuePlan
+	valueIssuer
+	valueFactor
+	valueCount
+)
 
 // arena holds the texts that one answer's headers are made of: they live as long
 // as its exchange does, so they need no memory of their own. Bytes that a string
@@ -65,12 +80,12 @@ func (a *arena) keep(b []byte) string {
 
 // install puts the gate's own headers in place.
 func (w *responder) install(h http.Header) {
-	w.put(h, "X-Request-Id", 0, w.requestID)
-	w.put(h, "X-Ratelimit-Limit", 1, w.limits.limit)
-	w.put(h, "X-Ratelimit-Remaining", 2, w.limits.remaining)
-	w.put(h, "X-Ratelimit-Reset", 3, w.limits.reset)
-	w.put(h, "Ratelimit-Policy", 4, w.limits.policy)
-	w.put(h, "Ratelimit", 5, w.limits.ietf)
+	w.put(h, "X-Request-Id", valueID, w.requestID)
+	w.show(h, "X-Ratelimit-Limit", valueLimit)
+	w.show(h, "X-Ratelimit-Remaining", valueRemaining)
+	w.show(h, "X-Ratelimit-Reset", valueReset)
+	w.show(h, "Ratelimit-Policy", valuePolicy)
+	w.show(h, "Ratelimit", valueStates)
 	if w.cors != nil {
 		w.cors.install(h)
 	}
@@ -82,6 +97,13 @@ func (w *responder) install(h http.Header) {
 func (w *responder) put(h http.Header, name string, i int, value string) {
 	if value != "" {
 		w.values[i] = value
+		h[name] = w.values[i : i+1 : i+1]
+	}
+}
+
+// show is put for a value that is in its place already.
+func (w *responder) show(h http.Header, name string, i int) {
+	if w.values[i] != "" {
 		h[name] = w.values[i : i+1 : i+1]
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func newTestResponder(w http.ResponseWriter) *responder {
-	r := &responder{requestID: "ours", limits: limitValues{limit: "60", remaining: "59", reset: "1", policy: "p", ietf: "i"}}
+	r := &responder{requestID: "ours", values: [valueCount]string{valueLimit: "60", valueRemaining: "59", valueReset: "1", valuePolicy: "p", valueStates: "i"}}
 	r.ResponseWriter = w
 	return r
 }
@@ -40,7 +40,7 @@ func TestOurHeadersReplaceTheBackends(t *testing.T) {
 func TestWithoutLimitsTheBackendsLimitHeadersPass(t *testing.T) {
 	rec := httptest.NewRecorder()
 	w := newTestResponder(rec)
-	w.limits = limitValues{}
+	w.values = [valueCount]string{}
 	w.Header().Set("X-Ratelimit-Limit", "7")
 	_, _ = io.WriteString(w, "x")
 	if got := rec.Header().Get("X-Ratelimit-Limit"); got != "7" {

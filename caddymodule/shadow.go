@@ -83,8 +83,8 @@ func (x *exchange) becomeAnonymous() {
 	if x.route != nil && x.route.asksCode && !x.g.c.codePresent {
 		delete(x.r.Header, totp.Header)
 	}
-	x.put(x.r.Header, "X-Request-Id", 6, x.requestID)
-	x.put(x.r.Header, x.g.c.identity.kind, 7, kindAnonymous)
+	x.put(x.r.Header, "X-Request-Id", valueOnwardID, x.requestID)
+	x.put(x.r.Header, x.g.c.identity.kind, valueKind, kindAnonymous)
 	if b := x.shadow.body; b != nil && x.r.Body == io.ReadCloser(b) {
 		x.r.Body = b.rewound()
 	}

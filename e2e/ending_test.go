@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -141,4 +142,56 @@ func TestStreamsEndWhenTheyLoseWhatARuleAsked(t *testing.T) {
 	now := time.Now()
 	mustEnd(t, "the stream that the rule let in", cut, now.Add(-time.Minute), now.Add(time.Second))
 	stillOpen(t, "the stream that met no rule", kept)
+}
+
+// Over HTTP/1 the connection ends with the request. Neither bytes that a client has
+// sent ahead, which keep the server from noticing that it is gone, nor a client that
+// reads nothing, nor a backend that says nothing keeps the stream of a revoked key.
+func TestAStreamOfARevokedKeyEndsAtBothEnds(t *testing.T) {
+	g := start(t, config{gate: `
+		routes {
+			GET /any/{rest...} farms:read
+		}
+	`, global: cheap})
+	began, gone := make(chan struct{}, 1), make(chan struct{}, 1)
+	serve := func(path string, say func(http.ResponseWriter, *http.Request)) {
+		g.farm.handle(path, func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush()
+			began <- struct{}{}
+			say(w, r)
+			gone <- struct{}{}
+		})
+	}
+	serve("/any/silent", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	serve("/any/much", func(w http.ResponseWriter, r *http.Request) {
+		for part := make([]byte, 1<<16); r.Context().Err() == nil; {
+			if _, err := w.Write(part); err != nil {
+				return
+			}
+		}
+	})
+	for _, c := range []struct{ name, path, ahead string }{
+		{"a silent backend", "/any/silent", ""},
+		{"a silent backend, and a client that sent more", "/any/silent", "GET /any/silent HTTP/1.1\r\nHost: x\r\n\r\n"},
+		{"a client that does not read", "/any/much", ""},
+		{"a client that does not read, and sent more", "/any/much", "GET"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k := g.createScoped(t, "farms:read")
+			conn, err := net.Dial("tcp", g.sites[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close() }()
+			if _, err := io.WriteString(conn, "GET "+c.path+" HTTP/1.1\r\nHost: "+g.sites[0]+"\r\nAuthorization: Bearer "+k.Key+"\r\n\r\n"+c.ahead); err != nil {
+				t.Fatal(err)
+			}
+			<-began
+			g.hivegate(t, "apikey", "revoke", k.ID).ok(t)
+			now := time.Now()
+			mustEnd(t, "what the backend serves", gone, now.Add(-time.Minute), now.Add(1200*time.Millisecond))
+			mustEnd(t, "the client's connection", ends(conn), now.Add(-time.Minute), now.Add(2*time.Second))
+		})
+	}
 }
