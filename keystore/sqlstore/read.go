@@ -42,7 +42,14 @@ func (s *Store) Get(ctx context.Context, id keystore.ID) (rec *keystore.Record, 
 	}
 	defer leave()
 	err = s.read(ctx, "read key", func() error {
+		ctx := ctx
 		if s.exists != nil {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			// Here a context that can end costs two goroutines a query, and a look
+			// by primary key into a local file is over before it could matter.
+			ctx = context.WithoutCancel(ctx)
 			var there int
 			switch err := s.exists.QueryRowContext(ctx, string(id[:])).Scan(&there); {
 			case errors.Is(err, sql.ErrNoRows):
