@@ -255,6 +255,9 @@ func (x *exchange) userPlaceholder(field string) (any, bool) {
 	case "id":
 		return p.id, true
 	case "key_id":
+		if p.kind != kindAPIKey {
+			return "", true // a sub or a role is no key's id
+		}
 		return p.id, true
 	case "kind":
 		return p.kind, true

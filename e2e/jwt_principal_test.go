@@ -274,3 +274,32 @@ func TestTokenInspectSaysWhenAnIssuerIsAway(t *testing.T) {
 		t.Errorf("exit code %d\n%s%s", out.code, out.stdout, out.stderr)
 	}
 }
+
+// What handlers behind the gate know of the caller: a token has no key's id.
+func TestPlaceholdersSayWhoCalls(t *testing.T) {
+	c := mainConfig(twoPlans, farmRoutes)
+	c.more = "http://SITE1 {\n\thivegate {\n\t\t" + farmRoutes + "\n\t}\n\trespond \"" +
+		"{http.auth.user.kind} {http.auth.user.id} {http.auth.user.key_id} {http.auth.user.owner} {http.auth.user.plan} {http.auth.user.scopes} {http.hivegate.route}" +
+		"\"\n}\n"
+	g := start(t, c)
+	k := g.createScoped(t, "farms:read")
+	for _, row := range []struct {
+		path    string
+		changes []change
+		want    string
+	}{
+		{"/farms", []change{bearer(k.Key)}, "api_key " + k.ID + " " + k.ID + "  roomy farms:read GET,POST /farms"},
+		{"/farms", []change{who(map[string]any{"sub": "user-7"})}, "jwt user-7   roomy farms:read GET,POST /farms"},
+		{"/farms", []change{bearer(publishable)}, "jwt authenticated   roomy farms:read GET,POST /farms"},
+		{"/healthz", nil, "anonymous      GET /healthz"},
+	} {
+		a, err := g.try(g.sites[1], "GET", row.path, row.changes...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.passed(t)
+		if got := string(a.body); got != row.want {
+			t.Errorf("%s: %q, want %q", row.path, got, row.want)
+		}
+	}
+}
