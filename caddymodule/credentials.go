@@ -21,12 +21,12 @@ func (x *exchange) authenticate() *refusal.Refusal {
 		return ref
 	}
 	if x.g.c.needsHeader {
-		if ref := x.requiredHeaders(named); ref != nil {
+		if ref := x.requiredHeaders(named, value != ""); ref != nil {
 			return ref
 		}
 	}
 	if value == "" {
-		return x.missing("")
+		return x.missing(false, "")
 	}
 	if ref := x.verify(value); ref != nil {
 		return ref
@@ -113,8 +113,8 @@ func (x *exchange) clientUsedHTTPS() bool {
 }
 
 // requiredHeaders verifies the headers that must be there beside whatever names
-// the principal.
-func (x *exchange) requiredHeaders(named *headerSource) *refusal.Refusal {
+// the principal. sent tells whether anything does.
+func (x *exchange) requiredHeaders(named *headerSource, sent bool) *refusal.Refusal {
 	for i := range x.g.c.headers {
 		h := &x.g.c.headers[i]
 		if !h.required || h == named {
@@ -124,7 +124,7 @@ func (x *exchange) requiredHeaders(named *headerSource) *refusal.Refusal {
 		case len(values) > 1:
 			return multipleHeaders(h)
 		case len(values) == 0 || values[0] == "":
-			return x.missing("send the header " + h.shown + " with an API key as well")
+			return x.missing(sent, "send the header "+h.shown+" with an API key as well")
 		default:
 			if ref := x.verify(values[0]); ref != nil {
 				return ref
@@ -169,9 +169,10 @@ func browserForbidden() *refusal.Refusal {
 	return &refusal.Refusal{Reason: refusal.ReasonBrowserForbidden, Kind: refusal.KindJWT, Credential: true}
 }
 
-// missing refuses a request without the credential that it needs.
-func (x *exchange) missing(hint string) *refusal.Refusal {
-	ref := &refusal.Refusal{Reason: refusal.ReasonMissingCredentials, Hint: hint, Credential: hint != ""}
+// missing refuses a request without the credential that it needs. sent tells
+// whether it has another one.
+func (x *exchange) missing(sent bool, hint string) *refusal.Refusal {
+	ref := &refusal.Refusal{Reason: refusal.ReasonMissingCredentials, Hint: hint, Credential: sent}
 	switch {
 	case x.loginHeaders:
 		ref.Credential, ref.Hint = true, credential.LoginHint

@@ -168,6 +168,25 @@ func TestTheAPIKeyHeaderStandsAloneOrBesideAuthorization(t *testing.T) {
 		{"header alone, another name", 2, "", []change{header("X-Api-Key", k.Key)}, 200, ""},
 		{"header alone: Bearer is no source", 2, "", []change{bearer(k.Key)}, 401, "missing_credentials"},
 	})
+	// Who sent nothing is asked for a credential; who sent one is told what is missing.
+	for what, row := range map[string]struct {
+		changes []change
+		told    bool
+	}{
+		"nothing":            {nil, false},
+		"an empty header":    {[]change{apikey("")}, false},
+		"Authorization only": {[]change{bearer(userToken())}, true},
+	} {
+		a, err := g.try(g.sites[1], "GET", "/farms", row.changes...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.refused(t, 401, "missing_credentials")
+		challenge := a.header.Get("Www-Authenticate")
+		if told := strings.Contains(challenge, `error="invalid_request", error_description="send the header apikey`); told != row.told || !told && strings.Contains(challenge, "error") {
+			t.Errorf("%s was sent: WWW-Authenticate %q", what, challenge)
+		}
+	}
 }
 
 // sessionCookie is a session as @supabase/ssr writes it.
