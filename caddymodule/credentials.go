@@ -31,7 +31,7 @@ func (x *exchange) authenticate() *refusal.Refusal {
 	if ref := x.verify(value); ref != nil {
 		return ref
 	}
-	if len(x.g.c.headers) > 0 && !x.g.c.needsHeader && jwtauth.Browser(x.r) {
+	if len(x.g.c.headers) > 0 && jwtauth.Browser(x.r) {
 		return x.serverOnlyHeaders(named)
 	}
 	return nil
@@ -138,7 +138,8 @@ func (x *exchange) requiredHeaders(named *headerSource, sent bool) *refusal.Refu
 }
 
 // serverOnlyHeaders refuses a browser that presents a server's credential in an
-// optional header beside the one that names it. Nothing else is judged there.
+// optional header beside the one that names it. Nothing else is judged there:
+// what is required was verified.
 func (x *exchange) serverOnlyHeaders(named *headerSource) *refusal.Refusal {
 	if x.rt.tokens == nil || !x.g.c.takesTokens {
 		return nil
@@ -150,7 +151,7 @@ func (x *exchange) serverOnlyHeaders(named *headerSource) *refusal.Refusal {
 	for i := range x.g.c.headers {
 		h := &x.g.c.headers[i]
 		values := x.r.Header[h.name]
-		if h == named || len(values) == 0 {
+		if h == named || h.required || len(values) == 0 {
 			continue
 		}
 		if p, ok := set.StaticKey(values[0]); ok && p.ServerOnly {

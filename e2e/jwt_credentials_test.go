@@ -57,7 +57,8 @@ func serviceToken() string {
 func TestServerOnlyRolesAreRefusedFromBrowsersAlone(t *testing.T) {
 	optional := "credentials {\n\t\t\tbearer\n\t\t\theader apikey\n\t\t}\n"
 	required := "credentials {\n\t\t\tbearer\n\t\t\theader apikey required\n\t\t}\n"
-	g := start(t, sites("", "", optional, required))
+	both := "credentials {\n\t\t\tbearer\n\t\t\theader apikey required\n\t\t\theader X-Token\n\t\t}\n"
+	g := start(t, sites("", "", optional, required, both))
 	var rows []expectation
 	for marker, value := range map[string]string{
 		"Origin": "https://app.example.com", "Sec-Fetch-Site": "none", "Sec-Fetch-Dest": "empty", "Cookie": "theme=dark",
@@ -67,7 +68,8 @@ func TestServerOnlyRolesAreRefusedFromBrowsersAlone(t *testing.T) {
 				expectation{what + " with " + marker, 0, "GET", []change{bearer(credential), header(marker, value)}, 403, "browser_forbidden"},
 				expectation{what + " as apikey with " + marker, 1, "GET", []change{header("Apikey", credential), header(marker, value)}, 403, "browser_forbidden"},
 				expectation{what + " as optional apikey beside a user's token with " + marker, 1, "GET", []change{bearer(userToken()), header("Apikey", credential), header(marker, value)}, 403, "browser_forbidden"},
-				expectation{what + " as required apikey beside a user's token with " + marker, 2, "GET", []change{bearer(userToken()), header("Apikey", credential), header(marker, value)}, 403, "browser_forbidden"})
+				expectation{what + " as required apikey beside a user's token with " + marker, 2, "GET", []change{bearer(userToken()), header("Apikey", credential), header(marker, value)}, 403, "browser_forbidden"},
+				expectation{what + " in an optional header beside a required one with " + marker, 3, "GET", []change{bearer(userToken()), header("Apikey", publishable), header("X-Token", credential), header(marker, value)}, 403, "browser_forbidden"})
 		}
 		rows = append(rows,
 			expectation{"user token with " + marker, 0, "GET", []change{bearer(userToken()), header(marker, value)}, 200, ""},
