@@ -263,9 +263,25 @@ func (x *exchange) dropCredentials() {
 			delete(h, c.headers[i].name)
 		}
 	}
-	if len(c.cookies) > 0 && !c.forwardTokens {
+	switch {
+	case len(c.cookies) == 0 || len(h["Cookie"]) == 0:
+	case c.forwardTokens:
+		x.dropKeySessions()
+	default:
 		dropCookies(h, c.cookies)
 	}
+}
+
+// dropKeySessions removes the session cookies that hold an API key, and leaves
+// those that hold a token.
+func (x *exchange) dropKeySessions() {
+	h := x.r.Header
+	for _, p := range x.g.c.cookies {
+		if value, err := p.Token(h); err == nil && value != "" && !x.tokenGoesOn(value) {
+			dropCookies(h, []jwtauth.CookiePattern{p})
+		}
+	}
+	dropKeyCookies(h, x.rt.prefixes)
 }
 
 // tokenGoesOn reports whether a credential header is one that goes on: a JWT or

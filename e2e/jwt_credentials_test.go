@@ -296,6 +296,11 @@ func TestCredentialsGoOnAsConfigured(t *testing.T) {
 		}
 		h = send("session cookie beside Authorization", bearer(userToken()), header("Cookie", session))
 		check("cookie beside a JWT", "Cookie", h, goes.token)
+		for what, cookie := range map[string]string{"API key in a cookie": k.Key, "API key in a session": sessionCookie(k.Key)} {
+			cookie = "sb-127-auth-token=" + cookie
+			check(what, "Cookie", send(what, header("Cookie", cookie)), goes.key)
+			check(what+" beside a JWT", "Cookie", send(what, bearer(userToken()), header("Cookie", cookie)), goes.key)
+		}
 	}
 	// On a public route nothing is judged; keys are removed all the same.
 	a, err := g.try(g.sites[1], "GET", "/healthz", bearer(k.Key), header("Apikey", k.Key))
