@@ -25,7 +25,7 @@
 //     for the token_… reasons), hiveclaw, hiveprotocol and hiveos;
 //   - insufficient_scope in these four;
 //   - rate_limited in hornethive, hiveclaw, hiveprotocol and hiveos;
-//   - second_factor_required and field_invalid in hiveos.
+//   - both second_factor_ reasons (one text for both) and field_invalid in hiveos.
 //
 // Everywhere else Refusal.Message is said, and where that is empty the reason's
 // own. hiveprotocol puts it into "message", in a 429 (which has none) into

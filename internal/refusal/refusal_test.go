@@ -123,7 +123,7 @@ var exact = []struct {
 	{"hiveos second factor", HiveOS, Refusal{Reason: ReasonSecondFactorRequired, Message: "other"}, 403,
 		`{"message":"Security code is required","code":403003}`},
 	{"hiveos second factor wrong", HiveOS, Refusal{Reason: ReasonSecondFactorInvalid}, 403,
-		`{"message":"Security code is invalid","code":403003}`},
+		`{"message":"Security code is required","code":403003}`},
 	{"hiveos 429", HiveOS, Refusal{Reason: ReasonRateLimited, Message: "other", Numbers: Numbers{Limit: 60, HasLimit: true, RetryAfter: 60}}, 429,
 		`{"message":"Too Many Attempts."}`},
 	{"hiveos 404", HiveOS, Refusal{Reason: ReasonRouteNotFound}, 404, `{"message":"No such route"}`},

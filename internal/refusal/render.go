@@ -141,10 +141,10 @@ const (
 func renderHiveOS(dst []byte, e *entry, r *Refusal) []byte {
 	message, code := r.message(e), int64(0)
 	switch {
-	case e.reason == ReasonSecondFactorRequired:
-		message, code = e.message, hiveOSSecurityCode
 	case e.secondFactor():
-		code = hiveOSSecurityCode
+		// Clients of Hive OS ask for a code at this text and number, whether
+		// there was none or a wrong one.
+		message, code = ReasonSecondFactorRequired.Message(), hiveOSSecurityCode
 	case e.status == http.StatusUnauthorized && !e.backend():
 		message = "Unauthenticated."
 	case e.reason == ReasonInsufficientScope:
