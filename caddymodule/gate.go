@@ -395,6 +395,13 @@ func compileForward(g *Gate, _ *settings, c *compiledGate) *configError {
 	}
 	c.cleaner = credential.NewCleaner(prefix, g.Strip)
 	c.identity = newIdentityNames(prefix)
+	for i, h := range c.headers {
+		// X-Auth-Token is a usual name, and begins like the identity headers.
+		if c.cleaner.Forbidden(h.name, false) {
+			return mistake("credentials/headers/"+strconv.Itoa(i), "credentials: header %s is removed from every request before credentials are looked for, "+
+				"as an identity header (they begin with %s), by 'strip' or as one that clients may not send: nobody could pass", h.shown, prefix)
+		}
+	}
 	return nil
 }
 
