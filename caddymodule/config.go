@@ -208,7 +208,8 @@ type Credentials struct {
 
 // HeaderCredential is a header that holds a credential.
 type HeaderCredential struct {
-	// The header's name, such as `apikey`.
+	// The header's name, such as `apikey`; none that clean-up removes, such as one
+	// that begins with the forward prefix (`X-Auth-Token`).
 	Name string `json:"name"`
 	// It must be there and valid on every request that needs a credential,
 	// beside Authorization too. Default: `false`.
