@@ -19,7 +19,8 @@ import (
 )
 
 // tokenPool holds the issuers of JWTs with the tokens that they verified. A
-// configuration with other settings gets another set, which knows no token yet.
+// configuration with other settings, or with other keys in the same files, gets
+// another set, which knows no token yet.
 var tokenPool = caddy.NewUsagePool()
 
 // tokenBackend is a set of issuers in the pool.
@@ -179,6 +180,11 @@ func (a *App) tokens(log *zap.Logger) (_ *tokenBackend, key string, _ error) {
 	raw, err := json.Marshal(issuers)
 	if err != nil {
 		return nil, "", fmt.Errorf("encode the issuers: %w", err)
+	}
+	for i := range issuers {
+		// A key that was taken out of its file must not outlive the next load.
+		files := issuers[i].FilesDigest()
+		raw = append(raw, files[:]...)
 	}
 	sum := sha256.Sum256(raw)
 	key = "issuers:" + hex.EncodeToString(sum[:])

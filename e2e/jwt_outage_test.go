@@ -246,6 +246,35 @@ func TestReloadsKeepTheKeysUnlessTheIssuerChanged(t *testing.T) {
 	g.get(t, "/farms", token).passed(t)
 }
 
+// A file of keys is read again with each load: a key that was taken out of it is
+// not believed any more, and one that was put in is. A file that holds none is a
+// mistake, and changes nothing.
+func TestReloadsReadKeyFilesAgain(t *testing.T) {
+	first, second := es256("first"), es256("second")
+	c := mainConfig("", farmRoutes)
+	c.files["jwks.json"] = jwkSet(first.jwk(nil))
+	g := start(t, c)
+	old, other := bearer(first.token(claims(nil))), bearer(second.token(claims(nil)))
+	g.get(t, "/farms", old).passed(t)
+	g.get(t, "/farms", other).refused(t, 401, "token_invalid")
+
+	c.files["jwks.json"] = jwkSet(second.jwk(nil))
+	// Caddy loads nothing where nothing differs.
+	c.gate = farmRoutes + "\n\trealm second"
+	if err := g.reload(t, c); err != nil {
+		t.Fatal(err)
+	}
+	g.get(t, "/farms", old).refused(t, 401, "token_invalid")
+	g.get(t, "/farms", other).passed(t)
+
+	c.files["jwks.json"] = "no keys"
+	c.gate = farmRoutes + "\n\trealm third"
+	if err := g.reload(t, c); err == nil || !strings.Contains(err.Error(), "jwks.json") {
+		t.Errorf("a file without keys: %v", err)
+	}
+	g.get(t, "/farms", other).passed(t)
+}
+
 // What was remembered is not believed longer than the token lives.
 func TestARememberedTokenEndsWithItsLeeway(t *testing.T) {
 	t.Parallel()

@@ -46,12 +46,12 @@ type Config struct {
 	Aud []string `json:"aud,omitempty"`
 
 	// JWKS are the places of JWK sets: http(s) URLs, fetched in the background
-	// and kept fresh, or files, read once at start. Private and symmetric keys
-	// in them are refused. Default: none.
+	// and kept fresh, or files, read when the configuration is loaded. Private
+	// and symmetric keys in them are refused. Default: none.
 	JWKS []string `json:"jwks,omitempty"`
 
 	// PublicKeys are PEM files with public keys or certificates (whose dates
-	// are not judged), read once at start. Default: none.
+	// are not judged), read when the configuration is loaded. Default: none.
 	PublicKeys []string `json:"public_keys,omitempty"`
 
 	// HMACSecret is the shared secret, taken as the bytes of this text. HS256,

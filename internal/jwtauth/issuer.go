@@ -2,6 +2,7 @@ package jwtauth
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -225,6 +226,24 @@ func readFile(name string) ([]byte, error) {
 		err = fmt.Errorf("%s is larger than 1 MiB", name)
 	}
 	return data, err
+}
+
+// FilesDigest is a digest of what the key files of a configuration hold now. A
+// file that cannot be read counts as one that is not there: [Issuer.Start] says
+// what is wrong with it.
+func (c *Config) FilesDigest() (sum [sha256.Size]byte) {
+	h := sha256.New()
+	for _, place := range slices.Concat(c.PublicKeys, c.JWKS) {
+		if isURL(place) {
+			continue
+		}
+		data, err := readFile(place)
+		file := sha256.Sum256(data)
+		h.Write(fmt.Appendf(nil, "%q %t ", place, err == nil))
+		h.Write(file[:])
+	}
+	h.Sum(sum[:0])
+	return sum
 }
 
 // verify judges a token whose iss is this issuer's: key and signature, then
