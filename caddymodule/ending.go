@@ -12,10 +12,11 @@ import (
 // companion is a key that had to come in a required header beside the credential that
 // names the principal: the request ends with it, too.
 type companion struct {
-	x     *exchange
-	entry *keystore.Entry
-	hash  []byte // of the secret that was sent
-	node  keystore.StreamNode
+	x      *exchange
+	entry  *keystore.Entry
+	secret int    // that was sent
+	hash   []byte // of it
+	node   keystore.StreamNode
 }
 
 // Allowed implements keystore.Stream. Of a companion nothing is asked but that it is
@@ -30,7 +31,16 @@ func (c *companion) Cut() { c.x.Cut() }
 // accompany notes that the credential verified last, if it was a key, has to stay good.
 func (x *exchange) accompany() {
 	if x.entry != nil {
-		x.companions = append(x.companions, companion{x: x, entry: x.entry, hash: x.hash})
+		x.companions = append(x.companions, companion{x: x, entry: x.entry, secret: x.secret, hash: x.hash})
+	}
+}
+
+// companionsUsed notes their use. They opened no scope, but a key that callers have
+// to send is not one without use.
+func (x *exchange) companionsUsed() {
+	for i := range x.companions {
+		c := &x.companions[i]
+		c.entry.Used(x.now, x.clientIP, x.routeLabel(), c.secret)
 	}
 }
 
@@ -56,6 +66,7 @@ func staysOpen(r *http.Request) bool {
 
 // joinEndings begins to watch what endsWith found; x.cancel is set.
 func (x *exchange) joinEndings() {
+	x.companionsUsed()
 	for i := range x.companions {
 		c := &x.companions[i]
 		c.node.Stream = c

@@ -228,6 +228,7 @@ func (x *exchange) serveKeys() error {
 	if x.entry != nil {
 		x.used()
 	}
+	x.companionsUsed()
 	x.limitHeaders(nil)
 	started := time.Now()
 	ref := keys.api.Serve(x, x.r, r.Op, id, caller)

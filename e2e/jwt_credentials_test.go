@@ -191,6 +191,22 @@ func TestTheAPIKeyHeaderStandsAloneOrBesideAuthorization(t *testing.T) {
 	}
 }
 
+// A key that has to come beside a token is in use, though it names nobody.
+func TestTheKeyOfARequiredHeaderIsUsed(t *testing.T) {
+	g := start(t, sites("", "credentials {\n\t\t\tbearer\n\t\t\theader apikey required\n\t\t}\n"))
+	used, refused := g.createScoped(t, "crews:read"), g.createScoped(t, "crews:read")
+	g.get(t, "/farms", bearer(userToken()), header("Apikey", used.Key)).passed(t)
+	g.get(t, "/admin", bearer(userToken()), header("Apikey", refused.Key)).refused(t, 403, "insufficient_scope")
+	g.stop(t) // what is noted is written then
+	shown := func(id string) any { return g.hivegate(t, "apikey", "show", id, "--json").object(t)["last_used_at"] }
+	if at, _ := shown(used.ID).(string); at == "" {
+		t.Error("the key's use is not kept")
+	}
+	if at := shown(refused.ID); at != nil {
+		t.Errorf("last_used_at %v of a key that opened nothing", at)
+	}
+}
+
 // sessionCookie is a session as @supabase/ssr writes it.
 func sessionCookie(token string) string {
 	text, err := json.Marshal(map[string]any{"access_token": token, "refresh_token": "r", "token_type": "bearer"})
