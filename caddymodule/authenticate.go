@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/hivegate/hivegate/internal/credential"
 	"github.com/hivegate/hivegate/internal/refusal"
 	"github.com/hivegate/hivegate/keystore"
 	"github.com/hivegate/hivegate/limiter"
@@ -170,10 +171,18 @@ func hasAnyPrefix(s string, prefixes []string) bool {
 	return false
 }
 
-// holdsKey reports whether a query string has something that looks like a key.
-func holdsKey(query string, prefixes []string) bool {
+// holdsCredential reports whether a query string has something that looks like a
+// key or a token.
+func holdsCredential(query string, prefixes []string) bool {
 	for _, p := range prefixes {
 		if strings.Contains(query, "="+p) {
+			return true
+		}
+	}
+	// The header of a JWT is a JSON object: eyJ is {" in base64.
+	const begins = "=eyJ"
+	for _, rest, found := strings.Cut(query, begins); found; _, rest, found = strings.Cut(rest, begins) {
+		if value, _, _ := strings.Cut(rest, "&"); credential.IsJWT(value) {
 			return true
 		}
 	}

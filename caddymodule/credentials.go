@@ -177,7 +177,7 @@ func (x *exchange) missing(sent bool, hint string) *refusal.Refusal {
 	switch {
 	case x.loginHeaders:
 		ref.Credential, ref.Hint = true, credential.LoginHint
-	case holdsKey(x.r.URL.RawQuery, x.rt.prefixes):
+	case holdsCredential(x.r.URL.RawQuery, x.rt.prefixes):
 		ref.Credential, ref.Hint = true, credential.QueryHint
 	}
 	return x.withFailureBudget(ref)

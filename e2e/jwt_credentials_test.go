@@ -191,6 +191,23 @@ func TestTheAPIKeyHeaderStandsAloneOrBesideAuthorization(t *testing.T) {
 	}
 }
 
+// Who puts a credential into the query string sent one, and is told where it belongs.
+func TestCredentialsInTheQueryAreNamedInTheChallenge(t *testing.T) {
+	g := start(t, mainConfig("", farmRoutes))
+	k := g.createScoped(t, "farms:read")
+	for query, told := range map[string]bool{
+		"token=" + userToken(): true, "a=1&access_token=" + userToken() + "&b=2": true, "apikey=" + k.Key: true,
+		"": false, "token=eyJ": false, "token=a.b.c": false, "next=eyJ&v=1.2.3": false,
+	} {
+		a := g.get(t, "/farms?"+query)
+		a.refused(t, 401, "missing_credentials")
+		challenge := a.header.Get("Www-Authenticate")
+		if got := strings.Contains(challenge, `error="invalid_request", error_description="credentials in the query string are not accepted`); got != told || !told && strings.Contains(challenge, "error") {
+			t.Errorf("?%s: WWW-Authenticate %q", query, challenge)
+		}
+	}
+}
+
 // A key that has to come beside a token is in use, though it names nobody.
 func TestTheKeyOfARequiredHeaderIsUsed(t *testing.T) {
 	g := start(t, sites("", "credentials {\n\t\t\tbearer\n\t\t\theader apikey required\n\t\t}\n"))
