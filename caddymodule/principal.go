@@ -28,7 +28,7 @@ type principal struct {
 	id         string
 	owner      string
 	subject    string // whose buckets: owner:<owner>, else key:<id>
-	keySubject string
+	keySubject string // whose are those "per key": key:<id>, jwt:<issuer>:<sub>
 	scopes     []string
 	scopesText string
 	grants     *policy.Grants
@@ -121,6 +121,10 @@ func (rt *runtime) tokenPrincipal(t *jwtauth.Principal) *principal {
 		subject: t.SubjectKey, keySubject: t.SubjectKey,
 		scopes: t.Scopes, scopesText: t.ScopesText,
 		grants: rt.universe.CompileLenient(t.Scopes),
+	}
+	if t.Owner != "" && t.Subject != "" {
+		// As the keys of one owner: what is per key is not shared by its users.
+		p.keySubject = "jwt:" + t.Issuer + ":" + t.Subject
 	}
 	p.plan = rt.planByName[t.Plan]
 	if p.plan == nil {

@@ -126,9 +126,9 @@ func (x *exchange) signingSecrets() (secrets [][]byte, _ *refusal.Refusal) {
 	if err != nil {
 		return nil, &refusal.Refusal{Reason: refusal.ReasonKeystoreUnavailable, Err: err}
 	}
-	names := []string{x.principal.keySubject}
-	if x.subject != x.principal.keySubject {
-		names = append(names, x.subject)
+	names := []string{x.subject}
+	if p := x.principal; p.kind == kindAPIKey && p.keySubject != x.subject {
+		names = append(names, p.keySubject)
 	}
 	for _, name := range names {
 		if totp.CheckSubject(name) != nil {

@@ -275,6 +275,28 @@ func TestTokenInspectSaysWhenAnIssuerIsAway(t *testing.T) {
 	}
 }
 
+// What is per key is each user's own, as it is each key's of one owner.
+func TestLimitsPerKeyAreEachUsersOfAnAccount(t *testing.T) {
+	c := mainConfig("\tclass own 1/h per key\n\tclass shared 3/h\n", `
+		routes {
+			GET /farms farms:read class=own
+			GET /shared farms:read class=shared
+		}
+	`)
+	g := start(t, c)
+	user := func(sub string) change {
+		return who(map[string]any{"sub": sub, "app_metadata": asIs(`{"org":"acme"}`)})
+	}
+	for _, sub := range []string{"u1", "u2"} {
+		g.get(t, "/farms", user(sub)).passed(t)
+		g.get(t, "/farms", user(sub)).refused(t, 429, "rate_limited")
+		g.get(t, "/shared", user(sub)).passed(t)
+	}
+	g.get(t, "/shared", user("u3")).passed(t)
+	g.get(t, "/shared", user("u4")).refused(t, 429, "rate_limited")
+	g.get(t, "/farms", user("")).passed(t) // without sub it is the account
+}
+
 // What handlers behind the gate know of the caller: a token has no key's id.
 func TestPlaceholdersSayWhoCalls(t *testing.T) {
 	c := mainConfig(twoPlans, farmRoutes)
