@@ -19,7 +19,9 @@ func readKeystore(b *block, a *App) error {
 	b.places["keystore"] = b.start
 	switch words[0] {
 	case "sqlite":
-		if len(words) > 2 {
+		// An empty path is most often a variable that is not set: the default
+		// would be another keystore than the one that was meant.
+		if len(words) > 2 || len(words) == 2 && words[1] == "" {
 			return b.usage("keystore sqlite [PATH]")
 		}
 		guest := new(SQLite)
