@@ -252,8 +252,14 @@ func expand(option, text string) (string, error) {
 		return text, nil
 	}
 	out, err := caddy.NewReplacer().ReplaceOrErr(text, true, true)
-	if err != nil {
+	out = strings.TrimSpace(out)
+	switch {
+	case err != nil && strings.Contains(err.Error(), "{file."):
+		return "", fmt.Errorf("%s: %w: the file is empty, or cannot be read", option, err)
+	case err != nil:
 		return "", fmt.Errorf("%s: %w: set it in the environment of the server", option, err)
+	case out == "":
+		return "", fmt.Errorf("%s: %s holds nothing but blanks", option, text)
 	}
-	return strings.TrimSpace(out), nil
+	return out, nil
 }

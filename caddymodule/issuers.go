@@ -103,6 +103,9 @@ func expandable(cfg *jwtauth.Config) (fields []*string, options []string) {
 	for i := range cfg.Iss {
 		add("iss", &cfg.Iss[i])
 	}
+	for i := range cfg.Aud {
+		add("aud", &cfg.Aud[i])
+	}
 	for i := range cfg.JWKS {
 		add("jwks", &cfg.JWKS[i])
 	}
@@ -120,6 +123,7 @@ func expandable(cfg *jwtauth.Config) (fields []*string, options []string) {
 func copyIssuer(cfg *jwtauth.Config) jwtauth.Config {
 	c := *cfg
 	c.Iss = append([]string(nil), cfg.Iss...)
+	c.Aud = append([]string(nil), cfg.Aud...)
 	c.JWKS = append([]string(nil), cfg.JWKS...)
 	c.PublicKeys = append([]string(nil), cfg.PublicKeys...)
 	c.StaticKeys = append([]jwtauth.StaticKey(nil), cfg.StaticKeys...)
