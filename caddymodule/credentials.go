@@ -26,7 +26,8 @@ func (x *exchange) authenticate() *refusal.Refusal {
 		}
 	}
 	if value == "" {
-		return x.missing(false, "")
+		// A bearer where none is looked for is a credential that was sent.
+		return x.missing(!x.g.c.bearer && len(x.r.Header["Authorization"]) > 0, x.g.c.missingHint)
 	}
 	if ref := x.verify(value); ref != nil {
 		return ref

@@ -121,6 +121,7 @@ type compiledGate struct {
 	bearer        bool
 	headers       []headerSource
 	needsHeader   bool
+	missingHint   string // for a caller without a credential; empty where bearers are taken
 	cookies       []jwtauth.CookiePattern
 	cleaner       *credential.Cleaner
 	openUnmatched bool
@@ -361,7 +362,13 @@ func compileCredentials(g *Gate, _ *settings, c *compiledGate) *configError {
 		}
 		c.cookies = append(c.cookies, p)
 	}
-	if !c.bearer && len(c.headers)+len(c.cookies) == 0 {
+	switch {
+	case c.bearer:
+	case len(c.headers) > 0:
+		c.missingHint = "send a credential in the header " + c.headers[0].shown + "; Authorization is not looked at here"
+	case len(c.cookies) > 0:
+		c.missingHint = "sign in, so that the session cookie is sent; Authorization is not looked at here"
+	default:
 		return mistake("credentials", "credentials: no source is named; write 'bearer'")
 	}
 	return nil
@@ -395,14 +402,39 @@ func compileForward(g *Gate, _ *settings, c *compiledGate) *configError {
 	}
 	c.cleaner = credential.NewCleaner(prefix, g.Strip)
 	c.identity = newIdentityNames(prefix)
+	return c.sourcesReachable(g, prefix)
+}
+
+// sourcesReachable refuses a configuration that removes a header, or all cookies,
+// before a credential is looked for there: nobody could ever pass.
+func (c *compiledGate) sourcesReachable(g *Gate, prefix string) *configError {
 	for i, h := range c.headers {
-		// X-Auth-Token is a usual name, and begins like the identity headers.
-		if c.cleaner.Forbidden(h.name, false) {
-			return mistake("credentials/headers/"+strconv.Itoa(i), "credentials: header %s is removed from every request before credentials are looked for, "+
-				"as an identity header (they begin with %s), by 'strip' or as one that clients may not send: nobody could pass", h.shown, prefix)
+		if !c.cleaner.Forbidden(h.name, false) {
+			continue
 		}
+		if at := strippedAt(g, h.name); at >= 0 {
+			return mistake("strip/"+strconv.Itoa(at), "strip %s: credentials are looked for in this header; what goes on is set with 'forward { credentials … }'", g.Strip[at])
+		}
+		path := "credentials/headers/" + strconv.Itoa(i)
+		if strings.HasPrefix(spelling(h.name), spelling(prefix)) {
+			return mistake(path, "credentials: header %s begins like the identity headers, which are removed from every request: choose another prefix for those, as in 'forward { prefix X-Gate- }'", h.shown)
+		}
+		return mistake(path, "credentials: header %s is removed from every request before credentials are looked for: choose another name", h.shown)
+	}
+	if at := strippedAt(g, "Cookie"); at >= 0 && len(c.cookies) > 0 {
+		return mistake("strip/"+strconv.Itoa(at), "strip %s: credentials are looked for in cookies; what goes on is set with 'forward { credentials … }'", g.Strip[at])
 	}
 	return nil
+}
+
+// strippedAt returns which name of strip removes a header, -1 if none does.
+func strippedAt(g *Gate, header string) int {
+	return slices.IndexFunc(g.Strip, func(name string) bool { return spelling(name) == spelling(header) })
+}
+
+// spelling is what all spellings of a header's name have in common.
+func spelling(name string) string {
+	return strings.ToLower(strings.NewReplacer("_", "-", ".", "-").Replace(name))
 }
 
 func compileRoutes(g *Gate, s *settings, c *compiledGate) *configError {
@@ -477,10 +509,8 @@ func (c *compiledGate) mustReach(g *Gate, header, label string) *configError {
 	if !c.cleaner.Forbidden(header, false) {
 		return nil
 	}
-	for i, name := range g.Strip {
-		if strings.EqualFold(strings.NewReplacer("_", "-", ".", "-").Replace(name), header) {
-			return mistake("strip/"+strconv.Itoa(i), "strip %s: route %s asks for this header, and the gate removes it by itself where it should", name, label)
-		}
+	if at := strippedAt(g, header); at >= 0 {
+		return mistake("strip/"+strconv.Itoa(at), "strip %s: route %s asks for this header, and the gate removes it by itself where it should", g.Strip[at], label)
 	}
 	return mistake("signature", "route %s asks for the header %s, which is removed from every request: choose another name", label, header)
 }

@@ -170,23 +170,31 @@ func TestTheAPIKeyHeaderStandsAloneOrBesideAuthorization(t *testing.T) {
 		{"header alone, another name", 2, "", []change{header("X-Api-Key", k.Key)}, 200, ""},
 		{"header alone: Bearer is no source", 2, "", []change{bearer(k.Key)}, 401, "missing_credentials"},
 	})
-	// Who sent nothing is asked for a credential; who sent one is told what is missing.
-	for what, row := range map[string]struct {
+	// Who sent nothing gets a bare challenge, and anybody is told what is taken here.
+	for name, c := range map[string]struct {
+		site    int
 		changes []change
-		told    bool
+		hint    string
+		bare    bool
 	}{
-		"nothing":            {nil, false},
-		"an empty header":    {[]change{apikey("")}, false},
-		"Authorization only": {[]change{bearer(userToken())}, true},
+		"required, nothing sent":      {1, nil, "apikey", true},
+		"required, missing":           {1, []change{bearer(userToken())}, "apikey", false},
+		"header alone, nothing sent":  {2, nil, "X-Api-Key", true},
+		"header alone, Bearer sent":   {2, []change{bearer(k.Key)}, "X-Api-Key", false},
+		"optional, nothing sent":      {0, nil, "Authorization: Bearer", true},
+		"optional, the header empty":  {0, []change{apikey("")}, "Authorization: Bearer", true},
+		"header alone, login headers": {2, []change{header("Login", "x")}, "login data", false},
 	} {
-		a, err := g.try(g.sites[1], "GET", "/farms", row.changes...)
+		a, err := g.try(g.sites[c.site], "GET", "/farms", c.changes...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		a.refused(t, 401, "missing_credentials")
-		challenge := a.header.Get("Www-Authenticate")
-		if told := strings.Contains(challenge, `error="invalid_request", error_description="send the header apikey`); told != row.told || !told && strings.Contains(challenge, "error") {
-			t.Errorf("%s was sent: WWW-Authenticate %q", what, challenge)
+		if challenge := a.header.Get("Www-Authenticate"); strings.Contains(challenge, "error") == c.bare {
+			t.Errorf("%s: challenge %s", name, challenge)
+		}
+		if detail, _ := a.asJSON(t)["detail"].(string); !strings.Contains(detail, c.hint) {
+			t.Errorf("%s: %q does not name %s", name, detail, c.hint)
 		}
 	}
 }
