@@ -111,6 +111,11 @@ func (x *exchange) checkTransport() *refusal.Refusal {
 	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		target = orig.RequestURI
 	}
+	if r.URL.Path == "" && r.Method != http.MethodConnect {
+		// What "http://host" names is "/" to a backend (RFC 9110 section
+		// 4.2.3), and so it is here.
+		r.URL.Path, r.URL.RawPath = "/", ""
+	}
 	x.path = r.URL.EscapedPath()
 	if err := policy.CheckTarget(target, c.allow); err != nil {
 		return &refusal.Refusal{Reason: refusal.ReasonAmbiguousPath, Hint: err.Error()}

@@ -128,6 +128,20 @@ func TestPathsCanBeRelaxedAsFarAsIsSafe(t *testing.T) {
 	}
 }
 
+// A URI without a path names "/": for the route table as for the backend.
+func TestAnAbsoluteTargetWithoutAPathIsTheRoot(t *testing.T) {
+	g := start(t, farms.with("routes {\n\t\t\tGET / farms:read\n\t\t}\nunmatched authenticated"))
+	k, poor := g.createScoped(t, "farms:read"), g.createScoped(t, "crews:read")
+	for _, target := range []string{"http://SITE0", "http://SITE0?x=1", "http://SITE0/"} {
+		g.raw(t, "GET "+target+" HTTP/1.1\nHost: SITE0\nAuthorization: Bearer "+k.Key+"\nConnection: close\n", "").passed(t)
+		if got := g.farm.got(t).target; strings.TrimSuffix(got, "?x=1") != "/" {
+			t.Errorf("%s reached the backend as %s", target, got)
+		}
+		g.raw(t, "GET "+target+" HTTP/1.1\nHost: SITE0\nAuthorization: Bearer "+poor.Key+"\nConnection: close\n", "").
+			refused(t, 403, "insufficient_scope")
+	}
+}
+
 // The gate judges the path at its place in the chain, and the client's own.
 func TestRewritesBeforeTheGateAreSeen(t *testing.T) {
 	c := config{global: cheap, caddyfile: `{
