@@ -342,6 +342,23 @@ func TestCredentialsGoOnAsConfigured(t *testing.T) {
 			check(what, "Cookie", send(what, header("Cookie", cookie)), goes.key)
 			check(what+" beside a JWT", "Cookie", send(what, bearer(userToken()), header("Cookie", cookie)), goes.key)
 		}
+		half := len(k.Key) / 2
+		for what, cookies := range map[string]string{
+			"API key as cookie":           "sb-127-auth-token=" + k.Key,
+			"API key as quoted cookie":    "sb-127-auth-token=\"" + k.Key + "\"",
+			"API key in a cookie's parts": "sb-127-auth-token.0=" + k.Key[:half] + "; sb-127-auth-token.1=" + k.Key[half:],
+		} {
+			h = send(what, header("Cookie", "theme=dark; "+cookies))
+			want := "theme=dark"
+			if goes.key {
+				want += "; " + cookies
+			}
+			if h.Get("Cookie") != want {
+				t.Errorf("site %d, %s: the backend was sent the cookies %q, want %q", site, what, h.Get("Cookie"), want)
+			}
+		}
+		h = send("two API keys as cookies beside a JWT", bearer(userToken()), header("Cookie", "sb-1-auth-token="+k.Key+"; sb-2-auth-token="+k.Key))
+		check("API key as a cookie beside a JWT", "Cookie", h, goes.key)
 	}
 	// On a public route nothing is judged; keys are removed all the same.
 	a, err := g.try(g.sites[1], "GET", "/healthz", bearer(k.Key), header("Apikey", k.Key))
