@@ -60,3 +60,16 @@ func TestAnAudienceMayStandInTheEnvironment(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestOnlyStaticKeysOfServersAreSecrets(t *testing.T) {
+	cfg := &jwtauth.Config{ServerOnly: []string{"service_role"}, HMACSecret: "{env.SECRET}", StaticKeys: []jwtauth.StaticKey{
+		{Value: "sb_publishable_0123456789", Role: "anon"}, {Value: "{env.SB_SECRET}", Role: "service_role"}}}
+	if got := secretsInClear(cfg); got != nil {
+		t.Errorf("none is: %q", got)
+	}
+	cfg.HMACSecret = "secret"
+	cfg.StaticKeys[1].Value = "sb_secret_0123456789"
+	if got := strings.Join(secretsInClear(cfg), ", "); got != "hmac_secret, static_key of role service_role" {
+		t.Errorf("got %q", got)
+	}
+}

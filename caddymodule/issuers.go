@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -161,7 +162,7 @@ func (a *App) tokens(log *zap.Logger) (_ *tokenBackend, key string, _ error) {
 	issuers := make([]jwtauth.Config, 0, len(a.Issuers))
 	for i := range a.Issuers {
 		cfg := copyIssuer(&a.Issuers[i])
-		inClear := cfg.HMACSecret != "" && !hasPlaceholder(cfg.HMACSecret)
+		inClear := secretsInClear(&cfg)
 		fields, options := expandable(&cfg)
 		for j, f := range fields {
 			text, err := expand(options[j], *f)
@@ -173,8 +174,8 @@ func (a *App) tokens(log *zap.Logger) (_ *tokenBackend, key string, _ error) {
 		if err := cfg.Validate(); err != nil {
 			return nil, "", errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
-		if inClear {
-			log.Warn("hmac_secret stands in clear text in the configuration; use {env.NAME} or {file./path}", zap.String("issuer", cfg.Name))
+		for _, option := range inClear {
+			log.Warn(option+" stands in clear text in the configuration; use {env.NAME} or {file./path}", zap.String("issuer", cfg.Name))
 		}
 		for _, w := range cfg.Warnings() {
 			log.Warn(w)
@@ -201,6 +202,20 @@ func (a *App) tokens(log *zap.Logger) (_ *tokenBackend, key string, _ error) {
 		return nil, "", fmt.Errorf("the pool holds %T under %s", b, key)
 	}
 	return backend, key, nil
+}
+
+// secretsInClear returns the options that hold a secret as it is. A static key of
+// a server's role is one; that of any other is published with every page.
+func secretsInClear(cfg *jwtauth.Config) (options []string) {
+	if cfg.HMACSecret != "" && !hasPlaceholder(cfg.HMACSecret) {
+		options = append(options, "hmac_secret")
+	}
+	for _, k := range cfg.StaticKeys {
+		if slices.Contains(cfg.ServerOnly, k.Role) && !hasPlaceholder(k.Value) {
+			options = append(options, "static_key of role "+k.Role)
+		}
+	}
+	return options
 }
 
 func newTokenBackend(configs []jwtauth.Config) (*tokenBackend, error) {
