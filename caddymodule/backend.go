@@ -254,6 +254,8 @@ func expand(option, text string) (string, error) {
 	out, err := caddy.NewReplacer().ReplaceOrErr(text, true, true)
 	out = strings.TrimSpace(out)
 	switch {
+	case err != nil && !hasPlaceholder(err.Error()):
+		return "", fmt.Errorf("%s: %w: write {env.NAME} or {file./path}; there is no request yet when this is read", option, err)
 	case err != nil && strings.Contains(err.Error(), "{file."):
 		return "", fmt.Errorf("%s: %w: the file is empty, or cannot be read", option, err)
 	case err != nil:

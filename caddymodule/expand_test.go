@@ -24,6 +24,7 @@ func TestAMissingValueIsAnErrorThatNamesTheOptionAndWhereToLook(t *testing.T) {
 		"x{env.HIVEGATE_TEST_NONE}":         "environment",
 		"{env.HIVEGATE_TEST_BLANK}":         "blanks",
 		"{file." + dir + "/none}":           "cannot be read",
+		"{http.request.host}":               "no request yet",
 		"a {env.HIVEGATE_TEST_SET}":         "",
 		"{file." + file + "}":               "",
 		"pla{in":                            "",
