@@ -9,7 +9,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 )
 
 // importMembers are the members of a line, in the order of the manual.
@@ -79,7 +78,7 @@ func (l *importLine) set(name string, value json.RawMessage) error {
 	case "plan":
 		l.plan = text
 	case "expires_at":
-		at, err := time.Parse(time.RFC3339, text)
+		at, err := ParseTime(text)
 		if err != nil {
 			return &FieldError{name, "must be a time with its zone, such as 2027-01-31T00:00:00Z"}
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +32,19 @@ const (
 	// of one core.
 	MaxCost = 14
 )
+
+// rfc3339 is the form of a time. time.Parse alone lets through what the form has
+// not: hours of one digit, a comma before the fraction, offsets of a whole day.
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
+
+// ParseTime reads a time of RFC 3339 with its zone.
+func ParseTime(text string) (time.Time, error) {
+	text = strings.ToUpper(text) // 't' and 'z' are as good as 'T' and 'Z'
+	if !rfc3339.MatchString(text) {
+		return time.Time{}, errors.New("not a time with its zone")
+	}
+	return time.Parse(time.RFC3339, text)
+}
 
 // StatusAt returns the record's state at now. Revoked outranks disabled, which
 // outranks expired. A key expires at ExpiresAt, not after it.

@@ -130,6 +130,27 @@ func TestNamesOwnersAndHintsAreChecked(t *testing.T) {
 		[]string{"", "sk_li", strings.Repeat("x", 21), "hive_sk_abc", "hc_abc", "hive_s", "abc def", "abcdé12"})
 }
 
+func TestTimesAreOfRFC3339AndHaveTheirZone(t *testing.T) {
+	for text, want := range map[string]time.Time{
+		"2027-01-31T00:00:00Z":          time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC),
+		"2027-01-31t00:00:00.5z":        time.Date(2027, 1, 31, 0, 0, 0, 5e8, time.UTC),
+		"2027-01-31T00:00:00.25+01:30":  time.Date(2027, 1, 30, 22, 30, 0, 25e7, time.UTC),
+		"2027-01-31T23:59:59.999-23:59": time.Date(2027, 2, 1, 23, 58, 59, 999e6, time.UTC),
+	} {
+		if got, err := ParseTime(text); err != nil || !got.Equal(want) {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{
+		"", "2027-01-31", "2027-01-31T00:00:00", "2027-01-31 00:00:00Z", "2027-01-31T0:00:00Z", "2027-01-31T00:00:00,5Z",
+		"2027-01-31T00:00:00+24:00", "2027-01-31T00:00:00+00:60", "2027-02-30T00:00:00Z", "2027-01-31T24:00:00Z", "2027-01-31T00:00:00Z ",
+	} {
+		if got, err := ParseTime(text); err == nil {
+			t.Errorf("%q was read as %v", text, got)
+		}
+	}
+}
+
 func TestOnlySoundBcryptHashesAreTaken(t *testing.T) {
 	const body = "CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
 	for _, h := range []string{"$2a$05$" + body, "$2b$04$" + body, "$2y$14$" + body} {

@@ -221,7 +221,7 @@ func moment(name string, raw json.RawMessage) (time.Time, *refusal.Refusal) {
 	if ref != nil {
 		return time.Time{}, ref
 	}
-	t, err := time.Parse(time.RFC3339, strings.ToUpper(s))
+	t, err := keystore.ParseTime(s)
 	switch {
 	case err != nil:
 		return time.Time{}, wrong(name, "must be a time with its zone, such as 2027-01-31T00:00:00Z")

@@ -76,7 +76,7 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if at, err := time.Parse(time.RFC3339, text); err == nil {
+	if at, err := keystore.ParseTime(text); err == nil {
 		return at, nil
 	}
 	span, err := parseSpan(text)

@@ -172,7 +172,7 @@ func parseAllowlist(list []string) (prefixes []netip.Prefix, err error) {
 // parseExpires reads a span from now, or a time with its zone. It must be in
 // the future.
 func parseExpires(text string, now time.Time) (time.Time, error) {
-	if at, err := time.Parse(time.RFC3339, text); err == nil {
+	if at, err := keystore.ParseTime(text); err == nil {
 		if !at.After(now) {
 			return time.Time{}, fmt.Errorf("%s is not in the future", text)
 		}
