@@ -31,7 +31,7 @@ func describe(o *Options) ([]byte, error) {
 	return json.Marshal(m{
 		"openapi":  "3.1.0",
 		"info":     m{"title": "API keys", "version": "1", "description": "Makes, lists, changes and ends API keys, and says what a credential may do."},
-		"servers":  []any{m{"url": o.Base + "/"}},
+		"servers":  []any{m{"url": serverURL(o.Base)}},
 		"security": []any{m{"bearer": []any{}}},
 		"paths":    paths,
 		"components": m{
@@ -44,6 +44,15 @@ func describe(o *Options) ([]byte, error) {
 			}},
 		},
 	})
+}
+
+// serverURL is what clients put before a path as it stands: with a '/' at its
+// end they would ask for "/v1//api-keys", which no gate lets through.
+func serverURL(base string) string {
+	if base == "" {
+		return "/" // the root: an empty URL is the description's own address
+	}
+	return base
 }
 
 var requestID = m{"required": true, "schema": m{"type": "string"}}
