@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hivegate/hivegate/internal/bodyrule"
@@ -200,7 +202,7 @@ func (x *call) create() *refusal.Refusal {
 
 func (x *call) rotate() *refusal.Refusal {
 	var raw []byte
-	if x.r.ContentLength != 0 || len(x.r.Header["Content-Type"]) > 0 {
+	if x.hasBody() {
 		var ref *refusal.Refusal
 		if raw, ref = x.body(); ref != nil {
 			return ref
@@ -276,6 +278,28 @@ func (x *call) by() keystore.Change {
 	return keystore.Change{Actor: x.c.ID, Address: x.c.Address}
 }
 
+// hasBody reports whether there is anything to read. A length that is not known
+// says nothing: HTTP/2 and chunked clients end an empty body without one. Nor
+// does a Content-Type: many clients send theirs with every POST.
+func (x *call) hasBody() bool {
+	if x.r.ContentLength >= 0 {
+		return x.r.ContentLength > 0
+	}
+	var first [1]byte
+	n, err := io.ReadFull(x.r.Body, first[:])
+	if errors.Is(err, io.EOF) {
+		return false
+	}
+	x.r.Body = &rest{io.MultiReader(bytes.NewReader(first[:n]), x.r.Body), x.r.Body}
+	return true
+}
+
+// rest is a body that was begun to be read.
+type rest struct {
+	io.Reader
+	io.Closer
+}
+
 // body reads the request's JSON.
 func (x *call) body() ([]byte, *refusal.Refusal) {
 	raw, ref := new(bodyrule.Set).Read(x.r.Body, x.r.Header, x.r.ContentLength)
@@ -283,6 +307,9 @@ func (x *call) body() ([]byte, *refusal.Refusal) {
 		field := "body"
 		if ref.Reason == refusal.ReasonBodyNotJSON {
 			field = "Content-Type"
+			if strings.Contains(ref.Hint, "Content-Encoding") {
+				field = "Content-Encoding"
+			}
 		}
 		ref.Fields = []refusal.FieldError{{Field: field, Messages: []string{ref.Hint}}}
 		return nil, ref

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hivegate/hivegate/internal/keyapi"
+	"github.com/hivegate/hivegate/internal/policy"
 	"github.com/hivegate/hivegate/internal/refusal"
 	"github.com/hivegate/hivegate/keystore"
 )
@@ -104,6 +105,47 @@ func TestRotatingTwiceDropsTheOldestSecretAtOnce(t *testing.T) {
 	s.do(admin(), "POST", "/api-keys/"+k.ID+"/rotate", `{"overlap":"0s"}`).want(t, 200, "")
 	if n := len(s.record(k.ID).Secrets); n != 1 {
 		t.Errorf("%d secrets, want the new one alone", n)
+	}
+}
+
+// Clients send their Content-Type with every POST, and some end an empty body
+// without ever saying how long it is.
+func TestARotationTakesAnAbsentBodyHoweverItIsSent(t *testing.T) {
+	s := newSite(t, refusal.Problem)
+	k := s.make(admin(), `{"name":"ci","preset":"read_only"}`)
+	unknown := func(r *http.Request) { r.ContentLength = -1 }
+	typed := func(r *http.Request) { r.Header.Set("Content-Type", "application/x-www-form-urlencoded") }
+	for what, change := range map[string][]func(*http.Request){
+		"a form type": {typed}, "no length": {unknown}, "a form type and no length": {typed, unknown},
+	} {
+		s.do(admin(), "POST", "/api-keys/"+k.ID+"/rotate", "", change...).want(t, 200, "")
+		if old := s.record(k.ID).Secrets[1]; !old.NotAfter.Equal(epoch.Add(24 * time.Hour)) {
+			t.Errorf("%s: the old secret ends %s, want a day from now", what, old.NotAfter)
+		}
+	}
+	s.do(admin(), "POST", "/api-keys/"+k.ID+"/rotate", `{"overlap":"0s"}`, unknown).want(t, 200, "")
+	if n := len(s.record(k.ID).Secrets); n != 1 {
+		t.Errorf("a body of unknown length is not read: %d secrets", n)
+	}
+	s.do(admin(), "POST", "/api-keys/"+k.ID+"/rotate", `{"overlap":"0s"}`, unknown, typed).want(t, 415, "body_not_json")
+}
+
+// Clients put the server's URL before a path as it stands.
+func TestThePathsOfTheDescriptionAreThoseThatAreServed(t *testing.T) {
+	s := newSite(t, refusal.Problem)
+	doc := s.do(admin(), "GET", "/openapi.json", "").want(t, 200, "").json(t)
+	server := doc["servers"].([]any)[0].(map[string]any)["url"].(string)
+	for path, item := range doc["paths"].(map[string]any) {
+		for _, method := range []string{"get", "post", "patch", "delete"} {
+			if item.(map[string]any)[method] == nil {
+				continue
+			}
+			at := strings.ReplaceAll(server+path, "{id}", "key_AAAAAAAAAAAA")
+			var m policy.Match
+			if s.table.Match(strings.ToUpper(method), at, &m); m.Found != policy.Matched {
+				t.Errorf("%s %s is described and not served", method, at)
+			}
+		}
 	}
 }
 
