@@ -32,9 +32,10 @@ server within a second.`,
 }
 
 // TopLevelCommands registers the commands a second time without the word
-// "hivegate", for a binary that has that name itself.
-func TopLevelCommands() {
-	for _, c := range commandTree() {
+// "hivegate", for a binary that has that name itself, and the binary's own ones,
+// so that all of them end alike.
+func TopLevelCommands(own ...*cobra.Command) {
+	for _, c := range append(commandTree(), own...) {
 		caddycmd.RegisterCommand(caddycmd.Command{
 			Name: c.Name(), Short: c.Short, Long: c.Long,
 			CobraFunc: func(cmd *cobra.Command) { become(cmd, c) },

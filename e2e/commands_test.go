@@ -93,6 +93,8 @@ func TestExitCodesTellFailureFromWrongUsage(t *testing.T) {
 		{2, "--name", []string{"apikey", "create", "--scope", "farms:read"}},
 		{2, "", []string{"apikey", "create", "--name", "x", "--scope", "farms:read", "--preset", "p"}},
 		{2, "", []string{"explain"}},
+		{2, "extra", []string{"demo", "extra"}},
+		{2, "--nonsense", []string{"demo", "--nonsense"}},
 	} {
 		out := g.hivegate(t, c.args...)
 		if out.code != c.code || !strings.Contains(out.stderr, c.names) {

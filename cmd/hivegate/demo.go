@@ -16,32 +16,30 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
 	"github.com/hivegate/hivegate"
 	"github.com/hivegate/hivegate/caddymodule"
 )
 
-func demoCommand() caddycmd.Command {
-	return caddycmd.Command{
-		Name:  "demo",
+func demoCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "demo",
 		Short: "Runs Caddyfile.example with two small backends and prints requests to try",
 		Long: `Runs Caddyfile.example as it stands, in front of a small farm backend and a
 small command backend in this process. Keys live in a temporary database, one
 fresh key per plan. It prints complete curl lines, and ends on Ctrl-C.`,
-		CobraFunc: func(cmd *cobra.Command) {
-			cmd.Args = cobra.NoArgs
-			cmd.Flags().String("listen", "localhost:8080", "Address of the gate; a free port is taken when it is in use")
-			cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-				listen, err := cmd.Flags().GetString("listen")
-				if err != nil {
-					return err
-				}
-				return runDemo(cmd.Context(), listen, cmd.OutOrStdout())
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			listen, err := cmd.Flags().GetString("listen")
+			if err != nil {
+				return err
 			}
+			return runDemo(cmd.Context(), listen, cmd.OutOrStdout())
 		},
 	}
+	cmd.Flags().String("listen", "localhost:8080", "Address of the gate; a free port is taken when it is in use")
+	return cmd
 }
 
 // runDemo runs until the context ends or the process is asked to.

@@ -24,7 +24,6 @@ now. It is Caddy with one more directive: everything that Caddy does, it does.
 	$ hivegate run --config Caddyfile       run it
 	$ hivegate validate --config Caddyfile  check a configuration
 	$ hivegate apikey create --name ci --scope farms:read`
-	caddymodule.TopLevelCommands()
-	caddycmd.RegisterCommand(demoCommand())
+	caddymodule.TopLevelCommands(demoCommand())
 	caddycmd.Main()
 }
