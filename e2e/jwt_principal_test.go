@@ -233,10 +233,12 @@ func TestTokenInspectTellsWhatTheGateThinks(t *testing.T) {
 		}
 	}
 	var rep struct {
-		Header, Claims, Issuer string
-		Accepted               bool
-		Reason                 string
-		Asked                  []struct {
+		Header, Claims map[string]any
+		Issuer         string
+		Accepted       bool
+		Reason         string
+		Principal      struct{ Subject, Owner string }
+		Asked          []struct {
 			Issuer   string
 			Accepted bool
 		}
@@ -244,7 +246,8 @@ func TestTokenInspectTellsWhatTheGateThinks(t *testing.T) {
 	if err := json.Unmarshal([]byte(inspect(good, "--json").ok(t).stdout), &rep); err != nil {
 		t.Fatal(err)
 	}
-	if !rep.Accepted || rep.Issuer != "main" || len(rep.Asked) != 1 || !strings.Contains(rep.Claims, "user-9") || rep.Reason != "" {
+	if !rep.Accepted || rep.Issuer != "main" || len(rep.Asked) != 1 || rep.Header["alg"] != "ES256" || rep.Claims["sub"] != "user-9" ||
+		rep.Principal.Subject != "user-9" || rep.Principal.Owner != "acme" || rep.Reason != "" {
 		t.Errorf("--json: %+v", rep)
 	}
 	for what, c := range map[string]struct {

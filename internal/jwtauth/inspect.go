@@ -16,8 +16,8 @@ import (
 type Report struct {
 	// Header and Claims are indented JSON, as it was sent but for characters
 	// that do not print; empty where they could not be decoded.
-	Header string `json:"header,omitempty"`
-	Claims string `json:"claims,omitempty"`
+	Header string `json:"-"`
+	Claims string `json:"-"`
 	// Issuer is the issuer that takes the token, or empty.
 	Issuer string `json:"issuer,omitempty"`
 	// Accepted, or else why not.
@@ -28,6 +28,47 @@ type Report struct {
 	Asked []Verdict `json:"asked,omitempty"`
 	// Principal is whom the token stands for, when it is accepted.
 	Principal *Principal `json:"-"`
+}
+
+// principalView is a [Principal] as JSON has it.
+type principalView struct {
+	Subject   string     `json:"subject"`
+	Role      string     `json:"role"`
+	Owner     string     `json:"owner"`
+	Plan      string     `json:"plan"`
+	Scopes    []string   `json:"scopes"`
+	ExpiresAt *time.Time `json:"expires_at"`
+}
+
+// MarshalJSON has header and claims as the objects that they are, so that a
+// program gets at a claim; what is no JSON stays text.
+func (r *Report) MarshalJSON() ([]byte, error) {
+	type report Report // without this method
+	out := struct {
+		Header any `json:"header,omitempty"`
+		Claims any `json:"claims,omitempty"`
+		*report
+		Principal *principalView `json:"principal,omitempty"`
+	}{part(r.Header), part(r.Claims), (*report)(r), nil}
+	if p := r.Principal; p != nil {
+		out.Principal = &principalView{p.Subject, p.Role, p.Owner, p.Plan, append([]string{}, p.Scopes...), nil}
+		if !p.Expires.IsZero() {
+			at := p.Expires.UTC()
+			out.Principal.ExpiresAt = &at
+		}
+	}
+	return json.Marshal(out)
+}
+
+// part is what a part of a token is in JSON; nil where it could not be decoded.
+func part(text string) any {
+	switch {
+	case text == "":
+		return nil
+	case json.Valid([]byte(text)):
+		return json.RawMessage(text)
+	}
+	return text
 }
 
 // Verdict is what one issuer says of a token.

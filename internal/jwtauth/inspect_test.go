@@ -43,6 +43,10 @@ func TestInspectShowsEverythingButTheSignature(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			var parts struct{ Header, Claims map[string]any }
+			if err := json.Unmarshal(asJSON, &parts); err != nil || strings.Contains(text, "cannot be decoded") != (parts.Header == nil || parts.Claims == nil) {
+				t.Errorf("header and claims are no objects in JSON: %v\n%s", err, asJSON)
+			}
 			if sig := tc.token[strings.LastIndexByte(tc.token, '.')+1:]; len(sig) > 20 {
 				if sig = strings.TrimSpace(sig); strings.Contains(text+string(asJSON), sig[:20]) {
 					t.Error("the signature is shown")
