@@ -204,6 +204,13 @@ func (k *Keeper) Update(ctx context.Context, by Change, id ID, p Patch) (*Record
 	return k.patch(ctx, by, "update", id, p)
 }
 
+// NewSigningSecret leaves a row in the audit trail for a signing secret that a
+// key is about to get. The secret itself is kept apart from the record.
+func (k *Keeper) NewSigningSecret(ctx context.Context, by Change, id ID) error {
+	_, err := k.update(ctx, by, "signing-secret", k.now(), id, func(*Record) (bool, error) { return true, nil })
+	return err
+}
+
 func (k *Keeper) patch(ctx context.Context, by Change, action string, id ID, p Patch) (*Record, error) {
 	now := k.now()
 	if err := k.checkPatch(&p, now); err != nil {

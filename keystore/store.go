@@ -120,7 +120,7 @@ type Use struct {
 
 // Change is who changed a key, for the audit trail.
 type Change struct {
-	Action  string // create, import, update, rotate, revoke, disable, enable
+	Action  string // create, import, update, rotate, revoke, disable, enable, signing-secret
 	Actor   string // "command", or the id of the principal
 	Address string
 	At      time.Time

@@ -123,7 +123,11 @@ func (f *subjectFlags) signer(s *session) (name, shown string, err error) {
 	return keySigner(rec.ID), rec.ID.String(), nil
 }
 
-func keySigner(id keystore.ID) string { return "key:" + id.String() }
+// ofKey begins the names of the signing secrets that belong to one key; owners and
+// issuers have names of their own.
+const ofKey = "key:"
+
+func keySigner(id keystore.ID) string { return ofKey + id.String() }
 
 // SubjectCommands returns the trees of "totp", "signing-secret" and "reseal",
 // made anew with each call.
@@ -322,7 +326,7 @@ func (s *session) printSigning(name, shown string, rotate bool) error {
 	var secret string
 	var err error
 	if rotate {
-		secret, err = s.Signing.Rotate(s.ctx, name, s.now)
+		secret, err = s.rotateSigning(name)
 	} else {
 		secret, err = s.Signing.Secret(s.ctx, name)
 	}
@@ -339,6 +343,21 @@ func (s *session) printSigning(name, shown string, rotate bool) error {
 	}
 	_, err = fmt.Fprintln(s.cmd.OutOrStdout(), secret)
 	return err
+}
+
+// rotateSigning makes a signing secret. A key's is a change of the key, and so in
+// the audit trail; its row comes first, so that no secret is made without one.
+func (s *session) rotateSigning(name string) (string, error) {
+	if text, ok := strings.CutPrefix(name, ofKey); ok {
+		id, err := keystore.ParseID(text)
+		if err != nil {
+			return "", err
+		}
+		if err := s.Keeper.NewSigningSecret(s.ctx, by, id); err != nil {
+			return "", err
+		}
+	}
+	return s.Signing.Rotate(s.ctx, name, s.now)
 }
 
 func keySigningSecret(open Opener) *cobra.Command {

@@ -400,6 +400,34 @@ func TestSigningSecretsOfKeysAndSubjects(t *testing.T) {
 	}
 }
 
+func TestANewSigningSecretOfAKeyIsInTheAuditTrail(t *testing.T) {
+	sh := newSubjects(t)
+	id := sh.owned("acme")
+	secrets := sh.ok("apikey signing-secret "+id+" --rotate") + sh.ok("signing-secret rotate --key "+id)
+	sh.ok("apikey signing-secret " + id) // shows, and changes nothing
+	sh.ok("signing-secret rotate --owner acme")
+	var all struct{ Data []keystore.AuditEntry }
+	stdout, _, _ := sh.auditCmd("--json")
+	sh.decode(stdout, &all)
+	var actions []string
+	for _, e := range all.Data {
+		if e.KeyID == id {
+			actions = append(actions, e.Action)
+		}
+	}
+	if got := strings.Join(actions, " "); got != "create signing-secret signing-secret" {
+		t.Errorf("the trail of the key: %s", got)
+	}
+	for secret := range strings.Lines(secrets) {
+		if strings.Contains(stdout, strings.TrimSpace(secret)) {
+			t.Error("the trail holds a signing secret")
+		}
+	}
+	if _, stderr, code := sh.auditCmd("verify"); code != 0 {
+		t.Errorf("audit verify: %d %s", code, stderr)
+	}
+}
+
 func TestCreateWithSigningPrintsBothSecretsOnce(t *testing.T) {
 	sh := newSubjects(t)
 	var made struct {
