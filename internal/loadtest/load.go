@@ -69,7 +69,7 @@ func loadLasts(o *options) time.Duration {
 	lasts := 60 * time.Second // building
 	round := 1300 * time.Millisecond
 	for _, p := range chosen {
-		lasts += 2*(3*time.Second+2*round) + time.Duration(o.loadRounds())*round
+		lasts += 2*(3*time.Second+warmRounds*round) + time.Duration(o.loadRounds())*round
 		if p.throughput {
 			lasts += time.Duration(2*o.turns()) * round
 		}
@@ -229,15 +229,19 @@ type matchup struct {
 	settled    bool
 }
 
+// warmRounds are not counted: connections are made, caches filled, and heaps grow
+// to their size, which takes pages from the system that they then keep.
+const warmRounds = 5
+
 // warm sends what is not counted, and checks what is answered.
 func (m *matchup) warm() error {
-	for range 2 {
+	for range warmRounds {
 		if _, err := m.round(); err != nil {
 			return err
 		}
 	}
 	for _, s := range m.order {
-		s.each = s.each[:len(s.each)-2]
+		s.each = s.each[:len(s.each)-warmRounds]
 	}
 	m.settled = true
 	return nil
