@@ -14,16 +14,16 @@ func TestGarbageMayPileUpToARoomThatTheLimitBounds(t *testing.T) {
 		want                 int
 	}{
 		{0, 0, 0, 1600},
-		{8 * mib, 0, 0, 1600},
-		{16 * mib, math.MaxInt64, 0, 800},
-		{32 * mib, 0, 0, 400},
+		{8 * mib, 0, 0, 800},
+		{16 * mib, math.MaxInt64, 0, 400},
+		{32 * mib, 0, 0, 200},
 		{128 * mib, 0, 0, 100},
 		{math.MaxInt64 / 200, 0, 0, 100}, // as Go would
 		{8 * mib, 128 * mib, 0, 200},     // an eighth of the limit
 		{8 * mib, 16 * mib, 0, 100},
-		{16 * mib, 4096 * mib, 0, 800},
+		{16 * mib, 4096 * mib, 0, 400},
 		{16 * mib, 0, 512 * mib, 200}, // a sixteenth of the machine
-		{16 * mib, 0, 64 << 30, 800},
+		{16 * mib, 0, 64 << 30, 400},
 	} {
 		if got := gcPercent(c.live, c.limit, c.machine); got != c.want {
 			t.Errorf("%d live, limit %d, machine %d: %d %%, want %d", c.live, c.limit, c.machine, got, c.want)

@@ -392,8 +392,8 @@ func (m *matchup) freshTokens() error {
 		f.next, f.hits, f.used = 0, 0, m.cand.addr
 	}
 	want := min(perRound, len(f.tokens))
-	if last := m.cand.each; len(last) > 0 { // half the core is its own; half as much again to be safe
-		want = min(want, int(1.6*float64(time.Second)/(last[len(last)-1]+m.base.each[len(m.base.each)-1])))
+	if len(m.cand.each) > 0 { // half the core is its own; twice what the quickest round took, to be safe
+		want = min(want, int(2*float64(time.Second)/(slices.Min(m.cand.each)+slices.Min(m.base.each))))
 	}
 	if f.next+want > len(f.tokens) {
 		m.leeway++
