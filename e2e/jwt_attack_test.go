@@ -270,7 +270,7 @@ func formAttacks() []attack {
 		sent(attack{name: "in a header that is not configured", token: fixed(good), reason: "missing_credentials"}, func(token string) []change {
 			return []change{header("Apikey", token)}
 		}),
-		sent(attack{name: "in the query", token: fixed(good), reason: "missing_credentials"}, func(token string) []change {
+		sent(attack{name: "in the query", token: fixed(good), reason: "missing_credentials", hint: "credentials in the query string are not accepted"}, func(token string) []change {
 			return []change{func(r *http.Request) { r.URL.RawQuery = "access_token=" + token }}
 		}),
 	}
@@ -458,6 +458,10 @@ func (row attack) judgeChallenge(got string) error {
 	case "insufficient_scope":
 		code = "insufficient_scope"
 	case "missing_credentials":
+		if row.hint != "" { // sent, but where none is looked for
+			code = "invalid_request"
+			break
+		}
 		if got != `Bearer realm="127.0.0.1"` {
 			return fmt.Errorf("WWW-Authenticate %q, want the realm alone", got)
 		}
