@@ -35,6 +35,18 @@ const gridGlobal = benchGlobal + `
 			requests 0/m
 		}`
 
+// benchIssuer takes what signBench makes.
+const benchIssuer = `
+		issuer bench {
+			iss https://abc.supabase.co/auth/v1
+			aud authenticated
+			hmac_secret {env.HIVEGATE_TEST_SECRET}
+			algorithms HS256
+			role_claim role
+			role authenticated a:read
+			plan p
+		}`
+
 // grid is a gate with some routes, and the callers of the benchmarks.
 type grid struct {
 	*rig
@@ -50,16 +62,7 @@ func newGrid(b *testing.B, routes int) *grid {
 	for i := range routes - 1 {
 		fmt.Fprintf(&table, "GET /r%d/{id}/x a:read class=ai\n", i)
 	}
-	rg := newRig(b, gridGlobal+`
-		issuer bench {
-			iss https://abc.supabase.co/auth/v1
-			aud authenticated
-			hmac_secret {env.HIVEGATE_TEST_SECRET}
-			algorithms HS256
-			role_claim role
-			role authenticated a:read
-			plan p
-		}`, table.String()+"}",
+	rg := newRig(b, gridGlobal+benchIssuer, table.String()+"}",
 		KeyRequest{Name: "good", Owner: "o", Plan: "p", Scopes: []string{"a:read"}},
 		KeyRequest{Name: "poor", Owner: "q", Plan: "p", Scopes: []string{"b:read"}},
 		KeyRequest{Name: "spent", Owner: "r", Plan: "none", Scopes: []string{"a:read"}})

@@ -63,16 +63,7 @@ func newInPlace(b *testing.B) *inPlace {
 	}
 	proxy := "\treverse_proxy " + backend + " {\n\t\ttransport http {\n\t\t\tcompression off\n\t\t}\n\t}\n}\n"
 	text := "{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tdefault_bind 127.0.0.1\n\tlog {\n\t\tformat hivegate\n\t\tlevel WARN\n\t}\n" +
-		"\thivegate {\n\t\tkeystore sqlite {$HIVEGATE_TEST_DB}\n" + benchGlobal + `
-		issuer bench {
-			iss https://abc.supabase.co/auth/v1
-			aud authenticated
-			hmac_secret {env.HIVEGATE_TEST_SECRET}
-			algorithms HS256
-			role_claim role
-			role authenticated a:read
-			plan p
-		}
+		"\thivegate {\n\t\tkeystore sqlite {$HIVEGATE_TEST_DB}\n" + benchGlobal + benchIssuer + `
 	}
 }
 http://:` + portOf(p.bare) + " {\n" + proxy +
