@@ -179,10 +179,10 @@ func holdsCredential(query string, prefixes []string) bool {
 			return true
 		}
 	}
-	// The header of a JWT is a JSON object: eyJ is {" in base64.
-	const begins = "=eyJ"
-	for _, rest, found := strings.Cut(query, begins); found; _, rest, found = strings.Cut(rest, begins) {
-		if value, _, _ := strings.Cut(rest, "&"); credential.IsJWT(value) {
+	// The header of a JWT is a JSON object: eyJ is {" in base64. Each value is looked
+	// at once: a stranger chooses how many there are.
+	for pair := range strings.SplitSeq(query, "&") {
+		if _, value, _ := strings.Cut(pair, "="); strings.HasPrefix(value, "eyJ") && credential.IsJWT(value) {
 			return true
 		}
 	}

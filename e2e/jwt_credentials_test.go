@@ -206,6 +206,7 @@ func TestCredentialsInTheQueryAreNamedInTheChallenge(t *testing.T) {
 	for query, told := range map[string]bool{
 		"token=" + userToken(): true, "a=1&access_token=" + userToken() + "&b=2": true, "apikey=" + k.Key: true,
 		"": false, "token=eyJ": false, "token=a.b.c": false, "next=eyJ&v=1.2.3": false,
+		strings.Repeat("=eyJ", 5_000): false, // asked once, however many there are
 	} {
 		a := g.get(t, "/farms?"+query)
 		a.refused(t, 401, "missing_credentials")
