@@ -79,6 +79,8 @@ type scratch struct {
 	match policy.Match
 	req   limiter.Request
 	dec   limiter.Decision
+	// address is whose bucket the client's address uses; empty: not yet asked for.
+	address string
 }
 
 var scratches = sync.Pool{New: func() any {
@@ -106,11 +108,17 @@ func (s *scratch) free() {
 	clear(s.dec.States)
 	s.reset()
 	s.match = policy.Match{}
+	s.address = ""
 	scratches.Put(s)
 }
 
 func (s *scratch) demand(l *limiter.Limit, subject string, cost int) {
-	s.req.Demands = append(s.req.Demands, limiter.Demand{Limit: l, Subject: subject, Cost: cost})
+	s.demandAt(nil, l, subject, cost)
+}
+
+// demandAt is demand where somebody keeps the bucket's place.
+func (s *scratch) demandAt(p *limiter.Place, l *limiter.Limit, subject string, cost int) {
+	s.req.Demands = append(s.req.Demands, limiter.Demand{Limit: l, Subject: subject, Cost: cost, Place: p})
 }
 
 // leave gives back what the request held: its slots, its place among the key's
@@ -297,6 +305,14 @@ func (x *exchange) reason() string {
 // addr is the client's address, parsed where it is needed: most requests of
 // keys do without.
 func (x *exchange) addr() netip.Addr { return addressOf(x.clientIP) }
+
+// addressSubject is whose bucket the client's address uses.
+func (x *exchange) addressSubject() string {
+	if x.scratch.address == "" {
+		x.scratch.address = addressSubject(x.addr())
+	}
+	return x.scratch.address
+}
 
 // cleanTrailers removes forbidden names from the trailers: the announced ones
 // now, and what the body brings when it ends.

@@ -120,11 +120,11 @@ func (x *exchange) demandPlan(allowed bool) {
 	}
 	switch {
 	case p.requests != nil:
-		s.demand(p.requests, p.keySubject, cost)
+		s.demandAt(p.place(placeOwn, perKey), p.requests, p.keySubject, cost)
 	case p.plan != nil:
 		for i := range p.plan.requests {
 			b := &p.plan.requests[i]
-			s.demand(b.limit, x.whose(b.by), cost)
+			s.demandAt(p.place(placeOfRequests(i), b.by), b.limit, x.whose(b.by), cost)
 		}
 	}
 	for _, c := range classes {
@@ -133,7 +133,7 @@ func (x *exchange) demandPlan(allowed bool) {
 			b = p.plan.classes[c.index]
 		}
 		if b != nil {
-			s.demand(b.limit, x.whose(b.by), cost)
+			s.demandAt(p.place(p.placeOfClass(c), b.by), b.limit, x.whose(b.by), cost)
 		}
 	}
 	if allowed {
@@ -164,7 +164,7 @@ func (x *exchange) whose(by per) string {
 			return x.principal.keySubject
 		}
 	case perIP:
-		return addressSubject(x.addr())
+		return x.addressSubject()
 	}
 	return x.subject
 }

@@ -40,6 +40,39 @@ type principal struct {
 	requests   *limiter.Limit
 	concurrent []int // by class index
 	uses       scopeUses
+	// Where its buckets are, so that they need not be looked up: first that of its
+	// own limit, then those of the plan's, then the classes'.
+	places []limiter.Place
+}
+
+// Whose place of places a limit has.
+const placeOwn = 0
+
+func placeOfRequests(i int) int { return 1 + i }
+
+func (p *principal) placeOfClass(c *class) int { return p.requestLimits() + 1 + c.index }
+
+func (p *principal) requestLimits() int {
+	if p.plan == nil {
+		return 0
+	}
+	return len(p.plan.requests)
+}
+
+// makePlaces makes room for them, once the plan is known. Without a subject of its
+// own the principal counts under its client's address, which has no place.
+func (p *principal) makePlaces(classes int) {
+	if p.subject != "" {
+		p.places = make([]limiter.Place, 1+p.requestLimits()+classes)
+	}
+}
+
+// place is where the bucket is of a limit that counts by owner or key; else nil.
+func (p *principal) place(i int, by per) *limiter.Place {
+	if by == perIP || p.places == nil {
+		return nil
+	}
+	return &p.places[i]
 }
 
 // planName is the plan's name for headers, logs and metrics; empty without one.
@@ -81,6 +114,7 @@ func (rt *runtime) compilePrincipal(rec *keystore.Record) *principal {
 	if rec.Limits != nil {
 		rt.compileOwnLimits(p, rec.Limits)
 	}
+	p.makePlaces(len(rt.classes))
 	p.uses.init(rt.settings)
 	return p
 }
@@ -134,6 +168,7 @@ func (rt *runtime) tokenPrincipal(t *jwtauth.Principal) *principal {
 				zap.String("issuer", t.Issuer), zap.String("plan", t.Plan))
 		}
 	}
+	p.makePlaces(len(rt.classes))
 	t.Attach(p)
 	return p
 }

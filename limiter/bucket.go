@@ -26,7 +26,8 @@ type bucket struct {
 	// after at: x/time/rate would take a time that runs back for its new
 	// "last", and so refill the same seconds twice.
 	lim rate.Limiter
-	// limit is what lim is set to.
+	// limit is what lim is set to; nil once the bucket is forgotten, and nobody
+	// finds it any more but by a place.
 	limit *Limit
 	// tokens is what lim holds at the time at. It is kept because asking lim
 	// costs as much as taking from it: what there is follows by the same

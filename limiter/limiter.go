@@ -2,6 +2,7 @@ package limiter
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -28,6 +29,17 @@ type Demand struct {
 	Limit   *Limit
 	Subject string
 	Cost    int
+	// Place is where the bucket was found before, nil where nobody keeps that. It
+	// must never be used with another policy or subject.
+	Place *Place
+}
+
+// Place remembers where a [Memory] keeps one bucket, so that who asks for it again
+// and again need not look it up. It decides nothing: what it says is checked, and
+// other limiters leave it alone. The zero value is an empty one; it must not be
+// copied, and may be shared by any number of goroutines.
+type Place struct {
+	found atomic.Pointer[place]
 }
 
 // Hold asks for one concurrency slot out of Max.

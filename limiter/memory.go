@@ -219,8 +219,7 @@ func (m *Memory) lookAt(v *view, now instant, d *Demand) {
 	if v.cost > d.Limit.Burst {
 		v.wait = never
 	}
-	key := bucketKey{d.Limit.Policy, d.Subject}
-	v.b = v.s.buckets[key]
+	v.b = m.find(v.s, d)
 	if v.b == nil {
 		v.tokens = float64(d.Limit.Burst)
 		return
@@ -231,7 +230,7 @@ func (m *Memory) lookAt(v *view, now instant, d *Demand) {
 		case v.b.limit.sameFigures(d.Limit):
 			v.b.limit = d.Limit // lets the old configuration's go
 		case v.at.us >= v.b.idleAt:
-			delete(v.s.buckets, key)
+			v.s.forget(bucketKey{d.Limit.Policy, d.Subject}, v.b)
 			v.b, v.at, v.tokens = nil, now, float64(d.Limit.Burst)
 			return
 		default:
@@ -242,6 +241,36 @@ func (m *Memory) lookAt(v *view, now instant, d *Demand) {
 	if v.wait == 0 && !enough(v.tokens, v.cost, d.Limit.Burst, d.Limit.rate()) {
 		v.wait = min(v.b.waitFor(v.at.us, v.cost)+v.at.since(now), maxDuration)
 	}
+}
+
+// place is what a Place remembers: the bucket, and its shard in which Memory.
+type place struct {
+	m     *Memory
+	shard int
+	b     *bucket
+}
+
+// at returns what p knows of m's, else nil.
+func (p *Place) at(m *Memory) *place {
+	if p == nil {
+		return nil
+	}
+	if f := p.found.Load(); f != nil && f.m == m {
+		return f
+	}
+	return nil
+}
+
+// find is the bucket of a demand, or nil. Its shard, which is locked, is s.
+func (m *Memory) find(s *shard, d *Demand) *bucket {
+	if f := d.Place.at(m); f != nil && f.b.limit != nil {
+		return f.b
+	}
+	b := s.buckets[bucketKey{d.Limit.Policy, d.Subject}]
+	if b != nil && d.Place != nil {
+		d.Place.found.Store(&place{m: m, shard: m.index(d.Subject), b: b})
+	}
+	return b
 }
 
 // take takes what all the views found to be there: first from the buckets that
@@ -282,10 +311,12 @@ func fillStates(states []State, views []view, took bool, now instant, demands []
 		case v.b == nil:
 			st.Remaining, st.Full = l.Burst, 0
 		default:
+			// What the bucket is set to; a bucket made since may have pushed it out.
+			set := demands[views[i].first].Limit
 			if !took {
-				v.full = fullIn(v.tokens, v.b.limit.Burst, v.b.limit.rate())
+				v.full = fullIn(v.tokens, set.Burst, set.rate())
 			}
-			st.Remaining = wholeTokens(v.tokens, v.b.limit.Burst, v.b.limit.rate())
+			st.Remaining = wholeTokens(v.tokens, set.Burst, set.rate())
 			st.Full = v.full
 			if st.Full > 0 {
 				st.Full = min(st.Full+v.at.since(now), maxDuration)
@@ -369,6 +400,10 @@ func (m *Memory) lock(demands []Demand, holds []Hold) uint64 {
 	var set uint64
 	last, known := "", false
 	for i := range demands {
+		if f := demands[i].Place.at(m); f != nil {
+			set |= 1 << f.shard
+			continue
+		}
 		if s := demands[i].Subject; !known || s != last {
 			set |= 1 << m.index(s)
 			last, known = s, true

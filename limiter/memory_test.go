@@ -256,6 +256,62 @@ func TestAtItsBoundAnExhaustedBucketOutlivesAFloodOfFreshSubjects(t *testing.T) 
 	}
 }
 
+// A place says where a bucket is. One that is not there any more, or in another
+// limiter, is not found by it.
+func TestAPlaceFindsNoBucketThatWasForgotten(t *testing.T) {
+	const bound = 300
+	m, l := openMemory(t, limiter.MemoryOptions{MaxBuckets: bound, SweepEvery: -1}), mustLimit(t, "explorer", 60, time.Minute, 0)
+	other := newMemory(t)
+	known := limiter.Demand{Limit: l, Subject: "known", Cost: 1, Place: new(limiter.Place)}
+	for want := 59; want > 49; want-- {
+		if decide(t, m, epoch, known); remaining(t, m, epoch, known) != want {
+			t.Fatalf("%d left, want %d", remaining(t, m, epoch, known), want)
+		}
+		if n := remaining(t, m, epoch, one(l, "known")); n != want {
+			t.Fatalf("%d left without the place, want %d", n, want)
+		}
+	}
+	if n := remaining(t, other, epoch, known); n != 60 {
+		t.Fatalf("another limiter's bucket holds %d", n)
+	}
+	decide(t, other, epoch, known) // the place is the other's now, and the first's again
+	if n := remaining(t, m, epoch, known); n != 50 {
+		t.Fatalf("%d left after the place was another's, want 50", n)
+	}
+	// Idle, it is swept; it must be full then, by whatever way it is asked.
+	later := epoch.Add(time.Hour)
+	if m.Sweep(later); m.Len() != 0 {
+		t.Fatalf("%d buckets left", m.Len())
+	}
+	decide(t, m, later, known)
+	if n, plain := remaining(t, m, later, known), remaining(t, m, later, one(l, "known")); n != 59 || plain != 59 {
+		t.Fatalf("%d left by the place, %d without it, want 59", n, plain)
+	}
+	// At the bound it is pushed out by others sooner or later, in the middle of
+	// decisions on several buckets too.
+	slow := mustLimit(t, "slow", 60, time.Hour, 0)
+	known = limiter.Demand{Limit: slow, Subject: "known", Cost: 1, Place: new(limiter.Place)}
+	pushed := 0
+	for i := range 20 * bound {
+		fresh := limiter.Demand{Limit: slow, Subject: fmt.Sprint(i), Cost: 50}
+		if i%20 > 0 {
+			decide(t, m, later, fresh) // less full than the known one, which so has to go
+			continue
+		}
+		before := remaining(t, m, later, one(slow, "known"))
+		dec := decide(t, m, later, known, fresh)
+		if before == 60 {
+			pushed++
+		}
+		if before > 0 && (dec.Outcome != limiter.Allowed || dec.States[0].Remaining != before-1) {
+			t.Fatalf("%d: %+v, %d were left before", i, dec, before)
+		}
+	}
+	if pushed < 2 {
+		t.Fatal("the bucket was never pushed out, so this shows nothing")
+	}
+}
+
 func TestATinyBoundIsKept(t *testing.T) {
 	for _, bound := range []int{1, 2, 700, 1025} {
 		m := openMemory(t, limiter.MemoryOptions{MaxBuckets: bound, SweepEvery: -1})

@@ -70,19 +70,20 @@ func (s *shard) insert(at instant, d *Demand) *bucket {
 		n = sampleEvict
 	}
 	var victim bucketKey
+	var fullest *bucket
 	most := -1.0
 	for k, b := range s.buckets { // begins at random
 		if b.idle(at) {
-			delete(s.buckets, k)
+			s.forget(k, b)
 		} else if f := b.fullness(at); f > most {
-			victim, most = k, f
+			victim, fullest, most = k, b, f
 		}
 		if n--; n == 0 {
 			break
 		}
 	}
-	if len(s.buckets) >= s.maxBuckets {
-		delete(s.buckets, victim)
+	if len(s.buckets) >= s.maxBuckets && fullest != nil {
+		s.forget(victim, fullest)
 	}
 	b := new(bucket)
 	b.fill(at, d.Limit)
@@ -91,6 +92,12 @@ func (s *shard) insert(at instant, d *Demand) *bucket {
 	s.buckets[bucketKey{d.Limit.Policy, strings.Clone(d.Subject)}] = b
 	s.most = max(s.most, len(s.buckets))
 	return b
+}
+
+// forget drops a bucket, and tells those who know its place.
+func (s *shard) forget(k bucketKey, b *bucket) {
+	delete(s.buckets, k)
+	b.limit = nil
 }
 
 // sweep forgets idle buckets and gives the map's memory back. It lets the lock
@@ -111,7 +118,7 @@ func (s *shard) sweep(at instant) {
 			}
 		}
 		if b.idle(at) {
-			delete(s.buckets, k)
+			s.forget(k, b)
 		}
 	}
 	if s.most >= shrinkFrom && len(s.buckets) < s.most/4 {

@@ -20,7 +20,8 @@ import (
 // a bucket, and buckets are demanded twice.
 func Differential(t *testing.T, a, b limiter.Limiter, seed uint64, steps int) {
 	t.Helper()
-	d := &differential{t: t, a: a, b: b, rnd: rand.New(rand.NewPCG(seed, 6)), now: Epoch, ctx: context.Background()}
+	d := &differential{t: t, a: a, b: b, rnd: rand.New(rand.NewPCG(seed, 6)), now: Epoch, ctx: context.Background(),
+		places: map[[2]string]*limiter.Place{}}
 	d.limits = d.newLimits()
 	for d.step = range steps {
 		d.tick()
@@ -57,6 +58,7 @@ type differential struct {
 	now      time.Time
 	step     int
 	limits   []*limiter.Limit
+	places   map[[2]string]*limiter.Place
 	held     []inFlight
 	outcomes [3]int
 }
@@ -127,9 +129,20 @@ func (d *differential) demands() []limiter.Demand {
 		if d.clashes(demands, dem) {
 			continue
 		}
+		if d.step%3 > 0 { // as callers do who come again, and not all do
+			dem.Place = d.place(dem.Limit.Policy, dem.Subject)
+		}
 		demands = append(demands, dem)
 	}
 	return demands
+}
+
+func (d *differential) place(policy, subject string) *limiter.Place {
+	key := [2]string{policy, subject}
+	if d.places[key] == nil {
+		d.places[key] = new(limiter.Place)
+	}
+	return d.places[key]
 }
 
 // clashes reports whether dem is on a bucket that demands has with other
