@@ -30,6 +30,8 @@ type core struct {
 	ref   atomic.Bool // used since the clock's hand last passed
 	pos   int         // in the table's ring; under the table's lock
 
+	streams *streamSet // where its open requests were last; under their shard's lock
+
 	mu     sync.Mutex // guards fails and failAt
 	fails  uint32     // wrong secrets that had to be hashed, halved each minute
 	failAt int64      // Unix nanoseconds of the last halving

@@ -39,7 +39,12 @@ func (e *Entry) Join(n *StreamNode) {
 	s := &e.v.streams
 	sh := s.shard(e.core.id)
 	sh.mu.Lock()
-	set := sh.open(e.core.id)
+	set := e.core.streams
+	if set == nil || !set.listed || set.id != e.core.id { // gone meanwhile, maybe another key's
+		set = sh.open(e.core.id)
+		e.core.streams = set
+	}
+	set.idle = false
 	if set.rec == nil || set.rec.Seq < e.rec.Seq {
 		set.rec = e.rec
 	}
@@ -67,7 +72,7 @@ func (e *Entry) Leave(n *StreamNode) {
 }
 
 // streams holds the open requests by key. It has one member for each key that
-// has any, and so not more than there are connections.
+// has any or had one half a second ago.
 type streams struct {
 	shards [64]streamShard
 	// mu guards again: ids whose record was not in memory when it was needed,
@@ -83,11 +88,16 @@ type streamShard struct {
 	_    [40]byte
 }
 
+// streamSet is what is open of one key. It stays a while when nothing is, because
+// most keys come again at once.
 type streamSet struct {
 	id   ID
-	rec  *Record // the newest version seen
-	head *StreamNode
-	free *streamSet
+	rec  *Record     // the newest version seen; nil where nothing is open
+	head *StreamNode // nil: nothing is open
+	idle bool        // nothing was open since before the last sweep
+	// listed: it is among its shard's sets.
+	listed bool
+	free   *streamSet
 }
 
 func (s *streams) init() {
@@ -106,7 +116,8 @@ func (s *streams) open(id ID) bool {
 	sh := s.shard(id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return sh.sets[id] != nil
+	set := sh.sets[id]
+	return set != nil && set.head != nil
 }
 
 // changed judges the open streams of a record that changed.
@@ -114,7 +125,7 @@ func (s *streams) changed(rec *Record, now time.Time) {
 	sh := s.shard(rec.ID)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if set := sh.sets[rec.ID]; set != nil && rec.Seq >= set.rec.Seq {
+	if set := sh.sets[rec.ID]; set != nil && set.head != nil && rec.Seq >= set.rec.Seq {
 		set.rec = rec
 		set.judge(now)
 	}
@@ -132,13 +143,19 @@ func (s *streams) gone(id ID) {
 	}
 }
 
-// sweep judges the open streams of keys that time alone has changed.
+// sweep judges the open streams of keys that time alone has changed, and forgets
+// keys that have had none for a while.
 func (s *streams) sweep(now time.Time) {
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()
 		for _, set := range sh.sets {
-			if timeHasCome(set.rec, now) {
+			switch {
+			case set.head == nil && set.idle:
+				sh.forget(set)
+			case set.head == nil:
+				set.idle = true
+			case timeHasCome(set.rec, now):
 				set.judge(now)
 			}
 		}
@@ -181,6 +198,9 @@ func (s *streams) forget() {
 		sh := &s.shards[i]
 		sh.mu.Lock()
 		for id, set := range sh.sets {
+			if set.head == nil {
+				continue
+			}
 			old := *set.rec
 			old.Seq = -1
 			set.rec = &old
@@ -195,8 +215,10 @@ func (s *streams) all() {
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()
-		for id := range sh.sets {
-			s.later(id)
+		for id, set := range sh.sets {
+			if set.head != nil {
+				s.later(id)
+			}
 		}
 		sh.mu.Unlock()
 	}
@@ -256,7 +278,7 @@ func (sh *streamShard) open(id ID) *streamSet {
 		set = new(streamSet)
 	}
 	sh.free, set.free = set.free, nil
-	set.id = id
+	set.id, set.listed = id, true
 	sh.sets[id] = set
 	return set
 }
@@ -273,10 +295,15 @@ func (sh *streamShard) drop(n *StreamNode) {
 	}
 	n.set, n.prev, n.next, n.cut = nil, nil, nil, false
 	if set.head == nil {
-		delete(sh.sets, set.id)
-		*set = streamSet{free: sh.free}
-		sh.free = set
+		set.rec = nil
 	}
+}
+
+// forget drops a key with nothing open. The set is used again, for another key.
+func (sh *streamShard) forget(set *streamSet) {
+	delete(sh.sets, set.id)
+	*set = streamSet{free: sh.free}
+	sh.free = set
 }
 
 func (set *streamSet) push(n *StreamNode) {

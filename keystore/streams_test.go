@@ -209,3 +209,51 @@ func TestJoiningAndLeavingAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// What is kept of a key with nothing open is forgotten after two sweeps, and then used
+// for another key: neither is cut with the other.
+func TestAKeyThatComesAgainHasStreamsOfItsOwn(t *testing.T) {
+	key, rec := newKey()
+	other, otherRec := newKey()
+	f := newFixture(t, Options{}, rec, otherRec)
+	e, o := f.want(key, nil, Valid).Entry, f.want(other, nil, Valid).Entry
+	kept := func() (n int) {
+		for i := range f.streams.shards {
+			n += len(f.streams.shards[i].sets)
+		}
+		return n
+	}
+	for range 3 {
+		_, nodes := join(e, 2)
+		e.Leave(nodes[0])
+		e.Leave(nodes[1])
+		if f.streams.open(rec.ID) || kept() != 1 {
+			t.Fatalf("open: %v, %d keys are kept, want 1", f.streams.open(rec.ID), kept())
+		}
+		f.streams.sweep(f.clock.now())
+	}
+	if f.streams.sweep(f.clock.now()); kept() != 0 {
+		t.Fatalf("%d keys are kept after two sweeps", kept())
+	}
+	// Whatever shard the other is in, it takes the set that the first one had.
+	sh, osh := f.streams.shard(rec.ID), f.streams.shard(otherRec.ID)
+	sh.mu.Lock()
+	set := sh.free
+	sh.free = nil
+	sh.mu.Unlock()
+	osh.mu.Lock()
+	osh.free = set
+	osh.mu.Unlock()
+	others, _ := join(o, 1)
+	mine, nodes := join(e, 2)
+	if e.core.streams == o.core.streams {
+		t.Fatal("two keys share their streams")
+	}
+	e.Leave(nodes[1])
+	f.Apply(f.store.change(rec.ID, func(r *Record) { r.RevokedAt = testTime }))
+	wantCuts(t, "revoked", mine[:1], 1)
+	wantCuts(t, "left", mine[1:], 0)
+	wantCuts(t, "the other key", others, 0)
+	f.Apply(f.store.change(otherRec.ID, func(r *Record) { r.RevokedAt = testTime }))
+	wantCuts(t, "the other, revoked", others, 1)
+}
