@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/crypto/bcrypt"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -171,7 +170,7 @@ type Options struct {
 	// Now is the clock of background work. Default: time.Now.
 	Now func() time.Time
 	// Compare compares a bcrypt hash with a key. Default:
-	// bcrypt.CompareHashAndPassword.
+	// what bcrypt.CompareHashAndPassword does.
 	Compare func(hash, password []byte) error
 	// Log returns the logger of the moment; nil, or returning nil: none.
 	Log func() *slog.Logger
@@ -261,7 +260,7 @@ func (o Options) withDefaults() Options {
 		o.Now = time.Now
 	}
 	if o.Compare == nil {
-		o.Compare = bcrypt.CompareHashAndPassword
+		o.Compare = compareBcrypt
 	}
 	return o
 }

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package keystore
+
+// yieldProcessor would let other threads have this core.
+func yieldProcessor() {}
