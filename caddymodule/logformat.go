@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -28,8 +29,16 @@ func init() {
 type LogFormat struct {
 	logging.LogEncoderConfig
 
-	fields []zapcore.Field
+	remembered
+}
+
+// remembered is an encoder of which only the beginning of a line is known: it
+// keeps the fields. There is one for each request that is proxied, so it is one
+// allocation for as many fields as reverse_proxy adds.
+type remembered struct {
 	base   zapcore.Encoder
+	fields []zapcore.Field
+	room   [3]zapcore.Field
 }
 
 // CaddyModule returns the Caddy module information.
@@ -58,13 +67,18 @@ func (f *LogFormat) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 // Clone implements zapcore.Encoder. What is added to the clone later is not seen
-// here: the slice has no room to share.
-func (f *LogFormat) Clone() zapcore.Encoder {
-	return &LogFormat{base: f.base, fields: f.fields[:len(f.fields):len(f.fields)]}
+// here.
+func (f *remembered) Clone() zapcore.Encoder {
+	c := &remembered{base: f.base}
+	c.fields = append(c.room[:0], f.fields...)
+	return c
 }
 
 // EncodeEntry implements zapcore.Encoder.
-func (f *LogFormat) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*buffer.Buffer, error) {
+func (f *remembered) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*buffer.Buffer, error) {
+	if len(f.fields) == 0 && !slices.ContainsFunc(fields, mayHoldCredentials) {
+		return f.base.EncodeEntry(entry, fields)
+	}
 	enc := f.base.Clone()
 	out := withoutCredentials{enc}
 	for i := range f.fields {
@@ -74,6 +88,15 @@ func (f *LogFormat) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*b
 		fields[i].AddTo(out)
 	}
 	return enc.EncodeEntry(entry, nil)
+}
+
+// mayHoldCredentials reports whether withoutCredentials does anything with a field.
+func mayHoldCredentials(f zapcore.Field) bool {
+	switch f.Type {
+	case zapcore.ObjectMarshalerType, zapcore.InlineMarshalerType, zapcore.ReflectType:
+		return true
+	}
+	return f.Key == "uri" || f.Key == "method" || f.Key == "host"
 }
 
 // withoutCredentials hides credentials on their way into an encoder.
@@ -196,95 +219,96 @@ func isUUID(s string) bool {
 
 // What follows only remembers.
 
-func (f *LogFormat) add(field zapcore.Field) { f.fields = append(f.fields, field) }
+func (f *remembered) add(field zapcore.Field) { f.fields = append(f.fields, field) }
 
 // AddArray implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddArray(key string, v zapcore.ArrayMarshaler) error {
+func (f *remembered) AddArray(key string, v zapcore.ArrayMarshaler) error {
 	f.add(zap.Array(key, v))
 	return nil
 }
 
 // AddObject implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddObject(key string, v zapcore.ObjectMarshaler) error {
+func (f *remembered) AddObject(key string, v zapcore.ObjectMarshaler) error {
 	f.add(zap.Object(key, v))
 	return nil
 }
 
 // AddReflected implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddReflected(key string, v any) error {
+func (f *remembered) AddReflected(key string, v any) error {
 	f.add(zap.Reflect(key, v))
 	return nil
 }
 
 // AddBinary implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddBinary(key string, v []byte) { f.add(zap.Binary(key, v)) }
+func (f *remembered) AddBinary(key string, v []byte) { f.add(zap.Binary(key, v)) }
 
 // AddByteString implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddByteString(key string, v []byte) { f.add(zap.ByteString(key, v)) }
+func (f *remembered) AddByteString(key string, v []byte) { f.add(zap.ByteString(key, v)) }
 
 // AddBool implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddBool(key string, v bool) { f.add(zap.Bool(key, v)) }
+func (f *remembered) AddBool(key string, v bool) { f.add(zap.Bool(key, v)) }
 
 // AddComplex128 implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddComplex128(key string, v complex128) { f.add(zap.Complex128(key, v)) }
+func (f *remembered) AddComplex128(key string, v complex128) { f.add(zap.Complex128(key, v)) }
 
 // AddComplex64 implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddComplex64(key string, v complex64) { f.add(zap.Complex64(key, v)) }
+func (f *remembered) AddComplex64(key string, v complex64) { f.add(zap.Complex64(key, v)) }
 
 // AddDuration implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddDuration(key string, v time.Duration) { f.add(zap.Duration(key, v)) }
+func (f *remembered) AddDuration(key string, v time.Duration) { f.add(zap.Duration(key, v)) }
 
 // AddFloat64 implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddFloat64(key string, v float64) { f.add(zap.Float64(key, v)) }
+func (f *remembered) AddFloat64(key string, v float64) { f.add(zap.Float64(key, v)) }
 
 // AddFloat32 implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddFloat32(key string, v float32) { f.add(zap.Float32(key, v)) }
+func (f *remembered) AddFloat32(key string, v float32) { f.add(zap.Float32(key, v)) }
 
 // AddInt implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddInt(key string, v int) { f.add(zap.Int(key, v)) }
+func (f *remembered) AddInt(key string, v int) { f.add(zap.Int(key, v)) }
 
 // AddInt64 implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddInt64(key string, v int64) { f.add(zap.Int64(key, v)) }
+func (f *remembered) AddInt64(key string, v int64) { f.add(zap.Int64(key, v)) }
 
 // AddInt32 implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddInt32(key string, v int32) { f.add(zap.Int32(key, v)) }
+func (f *remembered) AddInt32(key string, v int32) { f.add(zap.Int32(key, v)) }
 
 // AddInt16 implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddInt16(key string, v int16) { f.add(zap.Int16(key, v)) }
+func (f *remembered) AddInt16(key string, v int16) { f.add(zap.Int16(key, v)) }
 
 // AddInt8 implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddInt8(key string, v int8) { f.add(zap.Int8(key, v)) }
+func (f *remembered) AddInt8(key string, v int8) { f.add(zap.Int8(key, v)) }
 
 // AddString implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddString(key, v string) { f.add(zap.String(key, v)) }
+func (f *remembered) AddString(key, v string) { f.add(zap.String(key, v)) }
 
 // AddTime implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddTime(key string, v time.Time) { f.add(zap.Time(key, v)) }
+func (f *remembered) AddTime(key string, v time.Time) { f.add(zap.Time(key, v)) }
 
 // AddUint implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddUint(key string, v uint) { f.add(zap.Uint(key, v)) }
+func (f *remembered) AddUint(key string, v uint) { f.add(zap.Uint(key, v)) }
 
 // AddUint64 implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddUint64(key string, v uint64) { f.add(zap.Uint64(key, v)) }
+func (f *remembered) AddUint64(key string, v uint64) { f.add(zap.Uint64(key, v)) }
 
 // AddUint32 implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddUint32(key string, v uint32) { f.add(zap.Uint32(key, v)) }
+func (f *remembered) AddUint32(key string, v uint32) { f.add(zap.Uint32(key, v)) }
 
 // AddUint16 implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddUint16(key string, v uint16) { f.add(zap.Uint16(key, v)) }
+func (f *remembered) AddUint16(key string, v uint16) { f.add(zap.Uint16(key, v)) }
 
 // AddUint8 implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddUint8(key string, v uint8) { f.add(zap.Uint8(key, v)) }
+func (f *remembered) AddUint8(key string, v uint8) { f.add(zap.Uint8(key, v)) }
 
 // AddUintptr implements zapcore.ObjectEncoder.
-func (f *LogFormat) AddUintptr(key string, v uintptr) { f.add(zap.Uintptr(key, v)) }
+func (f *remembered) AddUintptr(key string, v uintptr) { f.add(zap.Uintptr(key, v)) }
 
 // OpenNamespace implements zapcore.ObjectEncoder.
-func (f *LogFormat) OpenNamespace(key string) { f.add(zap.Namespace(key)) }
+func (f *remembered) OpenNamespace(key string) { f.add(zap.Namespace(key)) }
 
 // Interface guards
 var (
 	_ zapcore.Encoder       = (*LogFormat)(nil)
+	_ zapcore.Encoder       = (*remembered)(nil)
 	_ caddy.Provisioner     = (*LogFormat)(nil)
 	_ caddyfile.Unmarshaler = (*LogFormat)(nil)
 )
