@@ -8,7 +8,11 @@ import (
 // connection is the client's end of an HTTP/1 connection, which carries one
 // request at a time: ending it ends that request. So a request needs no context of
 // its own to be ended with its key, which would cost it five allocations.
+//
+// It is the connection's context as well, and knows itself in it: idle connections
+// are many, and each pays for what is kept of it.
 type connection struct {
+	context.Context
 	conn net.Conn
 	// cancel ends the contexts of the connection and of its request.
 	cancel context.CancelFunc
@@ -25,7 +29,15 @@ func withConnection(ctx context.Context, conn net.Conn) context.Context {
 	// net/http's parent context is never cancelled, so nothing is left behind in it
 	// when the connection ends without us.
 	ctx, cancel := context.WithCancel(ctx)
-	return context.WithValue(ctx, connectionKey{}, &connection{conn: conn, cancel: cancel})
+	return &connection{Context: ctx, conn: conn, cancel: cancel}
+}
+
+// Value implements context.Context.
+func (c *connection) Value(key any) any {
+	if key == (connectionKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
 }
 
 // connectionOf is the connection that a request of HTTP/1 came by; nil where a

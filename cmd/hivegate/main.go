@@ -3,6 +3,8 @@
 package main
 
 import (
+	"runtime"
+
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
@@ -11,7 +13,13 @@ import (
 	"github.com/hivegate/hivegate/caddymodule"
 )
 
+// heapSample is how many bytes are allocated between two samples of the heap
+// profile (/debug/pprof/heap). Go's default of half a megabyte takes one for every
+// twenty requests, each with a walk over the stack.
+const heapSample = 8 << 20
+
 func main() {
+	runtime.MemProfileRate = heapSample // before anything of size is allocated
 	tuneGC()
 	caddy.CustomBinaryName = "hivegate"
 	// Caddy prints its own version behind it.
