@@ -78,7 +78,7 @@ func (x *exchange) unknownKey() *refusal.Refusal {
 func (x *exchange) countFailure(ref *refusal.Refusal) *refusal.Refusal {
 	s := x.scratch
 	s.reset()
-	s.demand(x.rt.authFailures, addressSubject(x.addr()), 1)
+	s.demand(x.rt.authFailures, x.addressSubject(), 1)
 	s.req.OnFailure = limiter.FailLocal // failures are never uncounted
 	if err := x.rt.limits.Decide(x.r.Context(), x.now, &s.req, &s.dec); err != nil {
 		ref.Err = errors.Join(ref.Err, err)
@@ -87,14 +87,19 @@ func (x *exchange) countFailure(ref *refusal.Refusal) *refusal.Refusal {
 	x.limited = true
 	if s.dec.Outcome != limiter.Allowed {
 		x.failedID = ""
-		return x.attemptsLimited()
+		return x.budgetSpent()
 	}
 	return ref
 }
 
-// attemptsLimited is the refusal of a spent budget.
+// attemptsLimited is the refusal of a budget that was found to be spent.
 func (x *exchange) attemptsLimited() *refusal.Refusal {
 	x.peekFailureBudget(1)
+	return x.budgetSpent()
+}
+
+// budgetSpent is the refusal, and scratch says of which budget.
+func (x *exchange) budgetSpent() *refusal.Refusal {
 	s := x.scratch
 	s.dec.Outcome = limiter.RateLimited
 	s.dec.RetryAfter = 0
@@ -114,7 +119,7 @@ func (x *exchange) withFailureBudget(ref *refusal.Refusal) *refusal.Refusal {
 func (x *exchange) peekFailureBudget(cost int) {
 	s := x.scratch
 	s.reset()
-	s.demand(x.rt.authFailures, failureSubject(addressSubject(x.addr()), x.failedID), cost)
+	s.demand(x.rt.authFailures, failureSubject(x.addressSubject(), x.failedID), cost)
 	s.dec.States = append(s.dec.States[:0], limiter.State{})
 	if err := x.rt.limits.Peek(x.r.Context(), x.now, s.req.Demands, s.dec.States); err != nil {
 		s.reset() // a 401 without numbers is still a right 401
@@ -157,7 +162,7 @@ func (a *attempts) Refund(id keystore.ID) {
 func (a *attempts) demand(id keystore.ID) limiter.Demand {
 	return limiter.Demand{
 		Limit:   a.x.rt.authFailures,
-		Subject: failureSubject(addressSubject(a.x.addr()), id.String()),
+		Subject: failureSubject(a.x.addressSubject(), id.String()),
 		Cost:    1,
 	}
 }

@@ -244,7 +244,7 @@ func (x *exchange) admitToken(t *jwtauth.Principal) *refusal.Refusal {
 	x.principal = x.rt.tokenPrincipal(t)
 	x.subject = x.principal.subject
 	if x.subject == "" {
-		x.subject = addressSubject(x.addr())
+		x.subject = x.addressSubject()
 	}
 	return nil
 }

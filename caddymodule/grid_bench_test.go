@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -105,6 +106,7 @@ func unknownKeys() []string {
 type caller struct {
 	g     *grid
 	r     *http.Request
+	sent  http.Header // what each request has by itself
 	auth  []string
 	vars  map[string]any
 	repl  *caddy.Replacer
@@ -115,6 +117,7 @@ type caller struct {
 
 func (g *grid) caller(target string) *caller {
 	c := &caller{g: g, r: request(http.MethodGet, target, ""), w: &nullWriter{h: make(http.Header)}, auth: []string{""}}
+	c.sent = c.r.Header.Clone()
 	c.vars, _ = c.r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	c.repl, _ = c.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	c.fresh = *c.repl
@@ -129,8 +132,15 @@ func (c *caller) present(credential string) {
 	}
 }
 
-// serve is a whole request.
+// serve is a whole request. Its headers are those that a client sends: the gate
+// removes the credential and adds its own.
 func (c *caller) serve() error {
+	sent := c.r.Header["Authorization"]
+	clear(c.r.Header)
+	maps.Copy(c.r.Header, c.sent)
+	if sent != nil {
+		c.r.Header["Authorization"] = sent
+	}
 	delete(c.vars, gateVar)
 	*c.repl = c.fresh // each request has a replacer of its own
 	clear(c.w.h)
@@ -140,7 +150,7 @@ func (c *caller) serve() error {
 // decide is the part of it before any header is written.
 func (c *caller) decide() *refusal.Refusal {
 	x := c.x
-	x.principal, x.entry, x.route = nil, nil, nil
+	x.principal, x.entry, x.route, x.scratch.address = nil, nil, nil, ""
 	x.now = time.Now()
 	x.loginHeaders = x.g.c.cleaner.Clean(x.r.Header, false)
 	if ref := x.checkTransport(); ref != nil {

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -116,7 +117,7 @@ func (x *exchange) checkTransport() *refusal.Refusal {
 		// 4.2.3), and so it is here.
 		r.URL.Path, r.URL.RawPath = "/", ""
 	}
-	x.path = r.URL.EscapedPath()
+	x.path = escapedPath(r.URL)
 	if err := policy.CheckTarget(target, c.allow); err != nil {
 		return &refusal.Refusal{Reason: refusal.ReasonAmbiguousPath, Hint: err.Error()}
 	}
@@ -134,6 +135,29 @@ func (x *exchange) checkTransport() *refusal.Refusal {
 	}
 	return nil
 }
+
+// escapedPath is u.EscapedPath, without its look at each character for the usual
+// path, which has none that could be escaped.
+func escapedPath(u *url.URL) string {
+	if u.RawPath != "" || u.Path == "*" {
+		return u.EscapedPath()
+	}
+	for i := range len(u.Path) {
+		if !unreserved[u.Path[i]] {
+			return u.EscapedPath()
+		}
+	}
+	return u.Path
+}
+
+// unreserved are characters that are never escaped in a path: those of RFC 3986
+// section 2.3, and the slash. Written at start only.
+var unreserved = func() (t [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/") {
+		t[c] = true
+	}
+	return t
+}()
 
 // overHTTPS reports whether the request came over TLS, here or at a trusted
 // proxy, or from a loopback peer that speaks for itself.
@@ -190,7 +214,7 @@ func (x *exchange) lookUp() (public bool, _ *refusal.Refusal) {
 		}
 	}
 	if public {
-		x.subject = addressSubject(x.addr())
+		x.subject = x.addressSubject()
 		x.dropKeysOnPublic()
 	}
 	return public, nil

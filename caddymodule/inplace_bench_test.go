@@ -18,6 +18,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard" // a whole Caddy
+
+	"github.com/hivegate/hivegate/keystore"
 )
 
 // BenchmarkInPlace is the gate where it works: between Caddy's server and its
@@ -47,6 +49,31 @@ func BenchmarkInPlace(b *testing.B) {
 	}
 }
 
+// BenchmarkInPlaceRefused is what a refusal costs beside requests that pass: those of
+// the bare proxy, and those of the gate. Its log line is written to a file.
+func BenchmarkInPlaceRefused(b *testing.B) {
+	p := newInPlace(b)
+	unknown, _ := keystore.DefaultFormat().Generate()
+	for _, c := range []struct {
+		name, credential string
+	}{{"malformed", "hive_sk_" + strings.Repeat("0", 48)}, {"unknown", unknown}} {
+		b.Run(c.name, func(b *testing.B) {
+			bare, passed, refused := p.dial(b, p.bare, p.key), p.dial(b, p.gated, p.key), p.dial(b, p.gated, c.credential)
+			for b.Loop() {
+				bare.turn(b)
+				passed.turn(b)
+				refused.turn(b)
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(refused.quick(), "refused-ns")
+			b.ReportMetric(refused.usual()/bare.usual(), "of-bare")
+			b.ReportMetric(refused.usual()/passed.usual(), "of-passed")
+			b.ReportMetric(refused.bytes, "B")
+			b.ReportMetric(refused.objects, "allocs")
+		})
+	}
+}
+
 // inPlace is a Caddy with two sites in front of one backend.
 type inPlace struct{ bare, gated, key, token string }
 
@@ -62,7 +89,7 @@ func newInPlace(b *testing.B) *inPlace {
 		fmt.Fprintf(&routes, "\t\t\tGET,POST /r%d/{farmId}/things/{thingId} a:write\n", i)
 	}
 	proxy := "\treverse_proxy " + backend + " {\n\t\ttransport http {\n\t\t\tcompression off\n\t\t}\n\t}\n}\n"
-	text := "{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tdefault_bind 127.0.0.1\n\tlog {\n\t\tformat hivegate\n\t\tlevel WARN\n\t}\n" +
+	text := "{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tdefault_bind 127.0.0.1\n\tlog {\n\t\tformat hivegate\n\t\toutput file " + b.TempDir() + "/log\n\t}\n" +
 		"\thivegate {\n\t\tkeystore sqlite {$HIVEGATE_TEST_DB}\n" + benchGlobal + benchIssuer + `
 	}
 }
@@ -140,7 +167,10 @@ type inPlaceConn struct {
 	conn    net.Conn
 	in      *bufio.Reader
 	request []byte
-	buf     [4096]byte
+	// status begins each answer, to the class, and end ends it.
+	status string
+	end    []byte
+	buf    [4096]byte
 
 	took           []float64 // nanoseconds a request, by turn
 	bytes, objects float64   // a request, in the last turn
@@ -183,35 +213,46 @@ func (p *inPlace) dial(b *testing.B, addr, credential string) *inPlaceConn {
 	b.Cleanup(func() { _ = conn.Close() })
 	c := &inPlaceConn{conn: conn, in: bufio.NewReader(conn), request: []byte("GET /farms/7/workers/42 HTTP/1.1\r\nHost: " + addr +
 		"\r\nAuthorization: Bearer " + credential + "\r\nAccept: application/json\r\nUser-Agent: bench/1.0\r\n\r\n")}
-	if _, err := conn.Write(c.request); err != nil {
-		b.Fatal(err)
-	}
-	res, err := http.ReadResponse(c.in, nil)
-	if err != nil || res.StatusCode != http.StatusOK {
-		b.Fatal(res, err)
-	}
-	_, _ = io.Copy(io.Discard, res.Body)
-	_ = res.Body.Close()
+	c.learn(b)
 	for range 200 {
 		c.ask(b)
 	}
 	return c
 }
 
-// ask reads the answer as cheaply as can be: it ends with the backend's body.
+// learn asks, and notes how the answer begins and ends: in a brace.
+func (c *inPlaceConn) learn(b *testing.B) {
+	b.Helper()
+	if _, err := c.conn.Write(c.request); err != nil {
+		b.Fatal(err)
+	}
+	res, err := http.ReadResponse(c.in, nil)
+	if err != nil || res.StatusCode >= http.StatusInternalServerError {
+		b.Fatal(res, err)
+	}
+	body, err := io.ReadAll(res.Body)
+	if err != nil || len(body) == 0 {
+		b.Fatal(err)
+	}
+	_ = res.Body.Close()
+	// Refused is refused: an address that sends unknown keys is in two ways.
+	c.end, c.status = body[len(body)-1:], fmt.Sprintf("HTTP/1.1 %d", res.StatusCode/100)
+}
+
+// ask reads the answer as cheaply as can be: each ends as the first did.
 func (c *inPlaceConn) ask(b *testing.B) {
 	if _, err := c.conn.Write(c.request); err != nil {
 		b.Fatal(err)
 	}
 	n := 0
-	for !bytes.HasSuffix(c.buf[:n], []byte("4200}")) {
+	for !bytes.HasSuffix(c.buf[:n], c.end) {
 		m, err := c.conn.Read(c.buf[n:])
 		if err != nil {
 			b.Fatal(err)
 		}
 		n += m
 	}
-	if !bytes.HasPrefix(c.buf[:n], []byte("HTTP/1.1 200")) {
+	if string(c.buf[:min(n, len(c.status))]) != c.status {
 		b.Fatalf("%s", c.buf[:n])
 	}
 }

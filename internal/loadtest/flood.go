@@ -19,6 +19,7 @@ const (
 	guessRate  = 50   // wrong secrets a second, without stored digests
 	goodRate   = 200  // warm requests a second beside them
 	floodConns = 64
+	guessConns = 256 // each guess may wait three seconds for its hash
 	goodConns  = 20
 	addresses  = 10_000
 )
@@ -68,8 +69,9 @@ func (o *options) waveLasts() time.Duration {
 	return 15 * time.Second
 }
 
-// waveGap lies between two waves, and is in neither's figures.
-const waveGap = 2 * time.Second
+// waveGap lies between two waves, and is in neither's figures: what waits for a hash
+// at the end of one has its answer before the next.
+const waveGap = 4 * time.Second
 
 func floodLasts(o *options) time.Duration {
 	lasts := 60 * time.Second
@@ -241,7 +243,12 @@ func serveFlooder([]string) error {
 	}[f.Kind]
 	var mu sync.Mutex // guards counts
 	counts := map[int]int{}
-	s := &stream{addr: f.Addr, conns: floodConns, rate: f.Rate,
+	conns := floodConns
+	if f.Rate <= guessRate {
+		conns = guessConns
+	}
+	lasts := time.Duration(f.Seconds * float64(time.Second))
+	s := &stream{addr: f.Addr, conns: conns, rate: f.Rate, until: lasts,
 		request: func(i int) []byte { return requestFor(target, key(i), from()) },
 		done: func(_ int, a reply) {
 			mu.Lock()
@@ -251,14 +258,14 @@ func serveFlooder([]string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(f.Seconds*1.5*float64(time.Second))+answerTimeout)
 	defer cancel()
 	begin := time.Now()
-	n := int(f.Rate * f.Seconds)
-	s.run(ctx, begin, n)
-	took := time.Since(begin)
+	s.run(ctx, begin, int(f.Rate*f.Seconds))
+	n := 0
 	for status := range counts {
+		n += counts[status]
 		if status < 400 && f.Kind != "good" {
 			return fmt.Errorf("%d bad keys were answered %d", counts[status], status)
 		}
 	}
-	fmt.Printf("%s at %.0f/s\n", strings.TrimSuffix(strings.TrimPrefix(fmt.Sprint(counts), "map["), "]"), float64(n)/took.Seconds())
+	fmt.Printf("%s at %.0f/s\n", strings.TrimSuffix(strings.TrimPrefix(fmt.Sprint(counts), "map["), "]"), float64(n)/f.Seconds)
 	return nil
 }

@@ -26,6 +26,8 @@ type stream struct {
 	addr  string
 	conns int
 	rate  float64 // a second
+	// until is when no more requests are sent, though some be due; 0: all are sent.
+	until time.Duration
 	// request is the bytes of request i, and what is told to done.
 	request func(i int) []byte
 	// done is told each answer, by one goroutine per connection.
@@ -68,6 +70,9 @@ func (s *stream) one(ctx context.Context, begin time.Time, first, n int) {
 			case <-timer.C:
 			}
 			from = time.Now()
+		}
+		if s.until > 0 && time.Since(begin) > s.until {
+			return
 		}
 		a := reply{due: due}
 		if err := l.ask(s.addr, s.request(i), &a); err != nil {
