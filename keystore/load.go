@@ -46,7 +46,17 @@ func shared[T any](ctx context.Context, v *Verifier, key string, read func(conte
 			return nil, errLoadTimeout
 		}
 		defer func() { <-v.loadSem }()
-		return read(ctx)
+		var (
+			val  *T
+			err  error
+			done = make(chan struct{})
+		)
+		v.onReader(func() {
+			defer close(done)
+			val, err = read(ctx)
+		})
+		<-done
+		return val, err
 	})
 	// A store that heeds no context holds its slot, not its callers.
 	limit := time.NewTimer(v.loadWait + v.loadWait/20)
@@ -63,6 +73,36 @@ func shared[T any](ctx context.Context, v *Verifier, key string, read func(conte
 		return nil, ctx.Err()
 	case <-limit.C:
 		return nil, errLoadTimeout
+	}
+}
+
+// readerIdle is how long a reader waits for more to read.
+const readerIdle = 10 * time.Second
+
+// onReader runs f on a reader that waits, or on a new one. SQLite in Go needs a deep
+// stack; a goroutine for each read would grow its own, step by step, for a fifth of
+// what the read takes. There are at most loadSlots, whose slots their callers hold.
+func (v *Verifier) onReader(f func()) {
+	select {
+	case v.readers <- f:
+	default:
+		go v.reader(f)
+	}
+}
+
+func (v *Verifier) reader(f func()) {
+	idle := time.NewTimer(readerIdle)
+	defer idle.Stop()
+	for {
+		f()
+		idle.Reset(readerIdle)
+		select {
+		case f = <-v.readers:
+		case <-idle.C:
+			return
+		case <-v.ctx.Done():
+			return
+		}
 	}
 }
 

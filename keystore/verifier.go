@@ -38,6 +38,7 @@ type Verifier struct {
 
 	loads    singleflight.Group
 	loadSem  chan struct{}
+	readers  chan func()   // what a waiting reader takes
 	loadWait time.Duration // for one read, waiting included
 	waiting  atomic.Int64  // loads begun and not ended
 
@@ -206,6 +207,7 @@ func NewVerifier(o Options) (*Verifier, error) {
 		failures: newBrief[attemptKey](failureSize),
 		verified: verified,
 		loadSem:  make(chan struct{}, loadSlots),
+		readers:  make(chan func()),
 	}
 	v.clock, _ = o.Store.(Clock)
 	rand.Read(v.key[:])
