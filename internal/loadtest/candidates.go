@@ -47,8 +47,10 @@ func pairs() []pair {
 		{name: "nginx, keys + limit + headers / bare nginx", base: nginxBare, cand: nginxFull, sent: "keys"},
 		{name: "shipped gate / stock Caddy bare", aim: 1.00, throughput: true, base: stockBare, cand: fullGate, sent: "keys"},
 		{name: "shipped bare / stock Caddy bare", base: stockBare, cand: bare, sent: "keys"},
-		{name: "refused: malformed key / proxied", aim: 0.5, base: bare, cand: fullGate, sent: "keys", candSent: "malformed", refused: true},
-		{name: "refused: unknown key / proxied", aim: 0.5, base: bare, cand: fullGate, sent: "keys", candSent: "unknown", refused: true},
+		{name: "refused: malformed key / passed by the gate", aim: 0.5, base: fullGate, cand: fullGate, sent: "keys", candSent: "malformed", refused: true},
+		{name: "refused: unknown key / passed by the gate", aim: 0.5, base: fullGate, cand: fullGate, sent: "keys", candSent: "unknown", refused: true},
+		{name: "refused: malformed key / proxied by the bare proxy", aim: 0.5, base: bare, cand: fullGate, sent: "keys", candSent: "malformed", refused: true},
+		{name: "refused: unknown key / proxied by the bare proxy", aim: 0.5, base: bare, cand: fullGate, sent: "keys", candSent: "unknown", refused: true},
 	}
 }
 
