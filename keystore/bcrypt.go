@@ -5,9 +5,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"runtime"
+	"time"
 
 	"golang.org/x/crypto/bcrypt"
-	"golang.org/x/crypto/blowfish"
+	"golang.org/x/crypto/blowfish" //nolint:staticcheck // for new systems there is better; bcrypt is made of it
 )
 
 // bcryptText is the base64 of bcrypt's salts and hashes.
@@ -28,7 +29,9 @@ const bcryptPause = 4
 // passed, and gives way while it computes: to other goroutines, and to other
 // threads of the machine. A hash takes a core for 50 ms; without this whoever is
 // next on that core, another request or the backend, waits until the kernel's
-// clock ticks, which is 4 ms on many servers.
+// clock ticks, which is 4 ms on many servers. On a busy machine giving way may cost
+// all of a time slice; so it waits no longer in all than it computes, and a hash
+// takes at most about twice its time.
 //
 // bcrypt is that of Provos and Mazières, "A Future-Adaptable Password Scheme"
 // (1999), section 4, with the key's final NUL as OpenBSD has it.
@@ -50,12 +53,21 @@ func compareBcrypt(hash, password []byte) error {
 	if err != nil {
 		return errors.New("a key cannot be hashed with bcrypt")
 	}
+	var computed, waited time.Duration
+	since := time.Now()
 	for i := range uint64(1) << cost {
 		blowfish.ExpandKey(key, c)
 		blowfish.ExpandKey(salt, c)
-		if i%bcryptPause == bcryptPause-1 {
+		if i%bcryptPause < bcryptPause-1 {
+			continue
+		}
+		now := time.Now()
+		computed += now.Sub(since)
+		if since = now; waited < computed {
 			yieldProcessor()
 			runtime.Gosched()
+			since = time.Now()
+			waited += since.Sub(now)
 		}
 	}
 	text := []byte("OrpheanBeholderScryDoubt")
