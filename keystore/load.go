@@ -81,7 +81,8 @@ const readerIdle = 10 * time.Second
 
 // onReader runs f on a reader that waits, or on a new one. SQLite in Go needs a deep
 // stack; a goroutine for each read would grow its own, step by step, for a fifth of
-// what the read takes. There are at most loadSlots, whose slots their callers hold.
+// what the read takes. Their callers hold one of loadSlots each, so there are about as
+// many.
 func (v *Verifier) onReader(f func()) {
 	select {
 	case v.readers <- f:

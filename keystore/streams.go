@@ -45,18 +45,28 @@ func (e *Entry) Join(n *StreamNode) {
 		e.core.streams = set
 	}
 	set.idle = false
-	if set.rec == nil || set.rec.Seq < e.rec.Seq {
-		set.rec = e.rec
+	rec := e.rec
+	// Read from a store that another has taken the place of, the record has a change
+	// number that says nothing there: see forget. restarted is set before forget
+	// looks at any shard, so that either side sees the other.
+	foreign := e.epoch.Load() < e.v.restarted.Load()
+	if foreign {
+		old := *rec
+		old.Seq = -1
+		rec = &old
+	}
+	if set.rec == nil || set.rec.Seq < rec.Seq {
+		set.rec = rec
 	}
 	set.push(n)
 	newest := set.rec
-	if newest.Seq > e.rec.Seq {
+	if newest.Seq > rec.Seq {
 		n.judge(newest, e.v.wallNow())
 	}
 	sh.mu.Unlock()
 	// What replaces an entry, or drops it from memory, marks it before it looks
 	// for streams, so that either side sees the other.
-	if newest.Seq <= e.rec.Seq && !e.live.Load() {
+	if newest.Seq <= rec.Seq && (foreign || !e.live.Load()) {
 		e.v.rejudge(e.core.id)
 	}
 }

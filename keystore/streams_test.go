@@ -257,3 +257,31 @@ func TestAKeyThatComesAgainHasStreamsOfItsOwn(t *testing.T) {
 	f.Apply(f.store.change(otherRec.ID, func(r *Record) { r.RevokedAt = testTime }))
 	wantCuts(t, "the other, revoked", others, 1)
 }
+
+// A request was verified by one store, and joins when another has taken its place:
+// whatever change numbers the two have, the other's word counts.
+func TestARequestThatJoinsUnderAnotherStoreIsCutWhenThatRevokes(t *testing.T) {
+	key, rec := newKey()
+	f := newFixture(t, Options{}, rec)
+	for range 5 {
+		f.Apply(f.store.change(rec.ID, func(r *Record) { r.Name += "x" }))
+	}
+	f.pollNow()
+	e := f.want(key, nil, Valid).Entry
+	f.store.mu.Lock()
+	old := *f.store.recs[rec.ID]
+	old.Seq = 1
+	f.store.recs[rec.ID], f.store.seq = &old, 1 // restored from a copy
+	f.store.mu.Unlock()
+	f.pollNow()
+	if e.rec.Seq <= old.Seq || e.epoch.Load() >= f.restarted.Load() {
+		t.Fatal("the store was not replaced, so this shows nothing")
+	}
+	streams, _ := join(e, 2)
+	f.recheck()
+	wantCuts(t, "as valid there", streams, 0)
+	f.store.change(rec.ID, func(r *Record) { r.RevokedAt = testTime })
+	f.pollNow()
+	f.recheck()
+	wantCuts(t, "revoked there", streams, 1)
+}
