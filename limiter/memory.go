@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"math/bits"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,6 +31,8 @@ type MemoryOptions struct {
 
 // Memory is the [Limiter] of one process. Make one with [NewMemory].
 type Memory struct {
+	// id tells this Memory from all others of the process: see place.
+	id  uint64
 	now func() time.Time
 	// base is what bucket times count from: a whole microsecond of the wall
 	// clock, with its monotonic reading.
@@ -51,6 +54,9 @@ var (
 	errStates  = errors.New("limiter: peek: there are fewer states than demands")
 )
 
+// memories is how many were made, and the id of the last.
+var memories atomic.Uint64
+
 // NewMemory makes a limiter and starts its sweeper, which Close ends.
 func NewMemory(opts MemoryOptions) *Memory {
 	if opts.MaxBuckets <= 0 {
@@ -64,6 +70,7 @@ func NewMemory(opts MemoryOptions) *Memory {
 	}
 	base := opts.Now()
 	m := &Memory{
+		id:  memories.Add(1),
 		now: opts.Now,
 		// Not Truncate, which would drop the monotonic reading.
 		base:   base.Add(-time.Duration(base.Nanosecond() % int(time.Microsecond))),
@@ -243,11 +250,13 @@ func (m *Memory) lookAt(v *view, now instant, d *Demand) {
 	}
 }
 
-// place is what a Place remembers: the bucket, and its shard in which Memory.
+// place is what a Place remembers: the bucket, and its shard in which Memory. A
+// number stands for that: who holds a place long after a limiter was replaced must
+// not keep all of it in memory.
 type place struct {
-	m     *Memory
-	shard int
-	b     *bucket
+	memory uint64
+	shard  int
+	b      *bucket
 }
 
 // at returns what p knows of m's, else nil.
@@ -255,7 +264,7 @@ func (p *Place) at(m *Memory) *place {
 	if p == nil {
 		return nil
 	}
-	if f := p.found.Load(); f != nil && f.m == m {
+	if f := p.found.Load(); f != nil && f.memory == m.id {
 		return f
 	}
 	return nil
@@ -268,7 +277,7 @@ func (m *Memory) find(s *shard, d *Demand) *bucket {
 	}
 	b := s.buckets[bucketKey{d.Limit.Policy, d.Subject}]
 	if b != nil && d.Place != nil {
-		d.Place.found.Store(&place{m: m, shard: m.index(d.Subject), b: b})
+		d.Place.found.Store(&place{memory: m.id, shard: m.index(d.Subject), b: b})
 	}
 	return b
 }

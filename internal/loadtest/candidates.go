@@ -58,7 +58,7 @@ func pairs() []pair {
 type lab struct {
 	*bed
 	backend  *server
-	database string // of the gates; copied for none, since one gate runs at a time
+	database string // of the gates; two may run on it at once
 	mint     *mint
 	// files are credentials by name, one value of Authorization a line.
 	files map[string]string
