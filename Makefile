@@ -64,7 +64,7 @@ browser: ## the gate as pages see it, in headless Chromium from Debian
 	@e2e/clients/install.sh browser
 	$(GO) test -tags clients -count=1 -v -timeout $(TIMEOUT) -run '^TestBrowser' ./e2e
 
-flood: ## 5,000 bad keys a second beside 200 good requests a second: 4 minutes (ARGS="-quick", "-only NAME")
+flood: ## 5,000 bad keys a second beside 200 good requests a second: 5 minutes (ARGS="-quick", "-only NAME")
 	@$(GO) run ./internal/loadtest flood -out docs/bench $(ARGS)
 
 reloads: ## 60 reloads in 60 seconds under load: nothing lost, nothing left behind
@@ -106,7 +106,7 @@ fuzz: ## each fuzz target for FUZZTIME (60s)
 	done; \
 	[ -n "$$found" ] || { echo "no fuzz target found" >&2; exit 1; }
 
-load: ## CPU per request and throughput beside bare Caddy, basic_auth, HAProxy, nginx: 12 minutes (ARGS="-quick", "-only REGEXP", "-rounds N")
+load: ## CPU per request and throughput beside bare Caddy, basic_auth, HAProxy, nginx: 17 minutes (ARGS="-quick", "-only REGEXP", "-rounds N")
 	@internal/loadtest/install.sh
 	@$(GO) run ./internal/loadtest load -out docs/bench $(ARGS)
 
