@@ -106,7 +106,7 @@ fuzz: ## each fuzz target for FUZZTIME (60s)
 	done; \
 	[ -n "$$found" ] || { echo "no fuzz target found" >&2; exit 1; }
 
-load: ## CPU per request and throughput beside bare Caddy, basic_auth, HAProxy, nginx: 17 minutes (ARGS="-quick", "-only REGEXP", "-rounds N")
+load: ## CPU per request and throughput beside bare Caddy, basic_auth, HAProxy, nginx: 15 minutes (ARGS="-quick", "-only REGEXP", "-rounds N")
 	@internal/loadtest/install.sh
 	@$(GO) run ./internal/loadtest load -out docs/bench $(ARGS)
 

@@ -96,8 +96,11 @@ func mayHoldCredentials(f zapcore.Field) bool {
 	case zapcore.ObjectMarshalerType, zapcore.InlineMarshalerType, zapcore.ReflectType:
 		return true
 	}
-	return f.Key == "uri" || f.Key == "method" || f.Key == "host"
+	return hidesIn(f.Key)
 }
+
+// hidesIn reports whether AddString looks at the values of a key.
+func hidesIn(key string) bool { return key == "uri" || key == "method" || key == "host" }
 
 // withoutCredentials hides credentials on their way into an encoder.
 type withoutCredentials struct{ zapcore.ObjectEncoder }
@@ -124,6 +127,10 @@ func (e withoutCredentials) AddReflected(key string, v any) error {
 
 // AddString hides query strings, and keys in addresses, methods and hosts.
 func (e withoutCredentials) AddString(key, value string) {
+	if !hidesIn(key) {
+		e.ObjectEncoder.AddString(key, value)
+		return
+	}
 	switch key {
 	case "uri":
 		value = hideInURI(value)

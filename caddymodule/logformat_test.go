@@ -87,6 +87,30 @@ func TestLogLinesHoldNoCredential(t *testing.T) {
 	}
 }
 
+// A line of fields alone is encoded directly, but for those that may hold something.
+func TestPlainLogFieldsHoldNoCredential(t *testing.T) {
+	const secret = "hive_sk_0123456789012345678901234567890123456789abcdefgh"
+	log, out := logRig(t, "hivegate")
+	for _, f := range []zap.Field{
+		zap.String("uri", "/x?key="+secret), zap.String("method", secret), zap.String("host", "a."+secret),
+		zap.Any("headers", http.Header{"X": {secret}}), zap.Inline(zapcore.ObjectMarshalerFunc(func(enc zapcore.ObjectEncoder) error {
+			enc.AddString("uri", "/"+secret)
+			return nil
+		})),
+	} {
+		for _, other := range []zap.Field{zap.String("reason", "r"), zap.Int("status", 401)} {
+			log.Info("line", other, f)
+			if line := lastLine(t, out); line["msg"] != "line" || line[other.Key] == nil || strings.Contains(out.String(), secret[8:20]) {
+				t.Fatalf("%s beside %s: %s", f.Key, other.Key, out)
+			}
+		}
+	}
+	log.Info("plain", zap.String("key_id", "key_1"), zap.Error(errClosed))
+	if line := lastLine(t, out); line["key_id"] != "key_1" || line["error"] != errClosed.Error() {
+		t.Fatalf("%v", line)
+	}
+}
+
 // TestLogFieldsAreEncodedWithTheirLineOnly: what no level writes costs nothing.
 func TestLogFieldsAreEncodedWithTheirLineOnly(t *testing.T) {
 	log, out := logRig(t, "hivegate")

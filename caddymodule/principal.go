@@ -45,12 +45,12 @@ type principal struct {
 	places []limiter.Place
 }
 
-// Whose place of places a limit has.
+// Which of places a limit has.
 const placeOwn = 0
 
 func placeOfRequests(i int) int { return 1 + i }
 
-func (p *principal) placeOfClass(c *class) int { return p.requestLimits() + 1 + c.index }
+func (p *principal) placeOfClass(c *class) int { return placeOfRequests(p.requestLimits()) + c.index }
 
 func (p *principal) requestLimits() int {
 	if p.plan == nil {
@@ -63,7 +63,7 @@ func (p *principal) requestLimits() int {
 // own the principal counts under its client's address, which has no place.
 func (p *principal) makePlaces(classes int) {
 	if p.subject != "" {
-		p.places = make([]limiter.Place, 1+p.requestLimits()+classes)
+		p.places = make([]limiter.Place, placeOfRequests(p.requestLimits())+classes)
 	}
 }
 

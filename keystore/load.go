@@ -80,7 +80,7 @@ func shared[T any](ctx context.Context, v *Verifier, key string, read func(conte
 const readerIdle = 10 * time.Second
 
 // onReader runs f on a reader that waits, or on a new one. SQLite in Go needs a deep
-// stack; a goroutine for each read would grow its own, step by step, for a fifth of
+// stack; a goroutine for each read would grow its own, step by step, for an eighth of
 // what the read takes. Their callers hold one of loadSlots each, so there are about as
 // many.
 func (v *Verifier) onReader(f func()) {

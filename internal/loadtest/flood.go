@@ -255,7 +255,7 @@ func serveFlooder([]string) error {
 			counts[a.status]++
 			mu.Unlock()
 		}}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(f.Seconds*1.5*float64(time.Second))+answerTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), lasts*3/2+answerTimeout)
 	defer cancel()
 	begin := time.Now()
 	s.run(ctx, begin, int(f.Rate*f.Seconds))
