@@ -3,33 +3,58 @@ package caddymodule
 import (
 	"context"
 	"net"
+	"reflect"
+	"sync/atomic"
 )
 
 // connection is the client's end of an HTTP/1 connection, which carries one
 // request at a time: ending it ends that request. So a request needs no context of
 // its own to be ended with its key, which would cost it five allocations.
 //
-// It is the connection's context as well, and knows itself in it: idle connections
-// are many, and each pays for what is kept of it.
+// It is part of the connection's context, and knows itself in it. Idle connections
+// are many and each pays for what is kept of it, so it is as small as it can be.
 type connection struct {
-	context.Context
-	conn net.Conn
+	*origin
+	tcp *net.TCPConn // what origin does not have
 	// cancel ends the contexts of the connection and of its request.
 	cancel context.CancelFunc
 }
 
+// origin is what a connection was opened with: the server's context, which is one
+// for all its connections, and the connection itself where that is not TCP's.
+type origin struct {
+	context.Context
+	conn net.Conn
+}
+
 type connectionKey struct{}
 
-// withConnection is a server's ConnContext: it notes the connection. A server may
-// have several gates; the first one's note serves all.
-func withConnection(ctx context.Context, conn net.Conn) context.Context {
-	if ctx.Value(connectionKey{}) != nil {
+// connContext returns a server's ConnContext, which notes the connection. A server
+// may have several gates; the first one's note serves all.
+func connContext() func(context.Context, net.Conn) context.Context {
+	var last atomic.Pointer[origin]
+	return func(ctx context.Context, conn net.Conn) context.Context {
+		if ctx.Value(connectionKey{}) != nil {
+			return ctx
+		}
+		c := &connection{}
+		if c.tcp, _ = conn.(*net.TCPConn); c.tcp == nil {
+			c.origin = &origin{ctx, conn}
+		} else if c.origin = last.Load(); c.origin == nil || !same(c.origin.Context, ctx) {
+			c.origin = &origin{Context: ctx}
+			last.Store(c.origin)
+		}
+		// net/http's parent context is never cancelled, so nothing is left behind in
+		// it when the connection ends without us.
+		ctx, c.cancel = context.WithCancel(c)
 		return ctx
 	}
-	// net/http's parent context is never cancelled, so nothing is left behind in it
-	// when the connection ends without us.
-	ctx, cancel := context.WithCancel(ctx)
-	return &connection{Context: ctx, conn: conn, cancel: cancel}
+}
+
+// same reports whether two contexts are one. Only pointers are compared: what else
+// there may be need not be comparable.
+func same(a, b context.Context) bool {
+	return reflect.TypeOf(b).Kind() == reflect.Pointer && a == b
 }
 
 // Value implements context.Context.
@@ -56,6 +81,9 @@ func (x *exchange) connectionOf() *connection {
 func (c *connection) end() {
 	c.cancel()
 	conn := c.conn
+	if c.tcp != nil {
+		conn = c.tcp
+	}
 	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		conn = t.NetConn() // TLS would wait for the peer to take its farewell
 	}

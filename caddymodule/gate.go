@@ -202,7 +202,7 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 	if srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && srv != nil {
 		g.server = srv
 		g.logging = srv.Logs != nil
-		srv.RegisterConnContext(withConnection)
+		srv.RegisterConnContext(connContext())
 	}
 	g.warn()
 	return nil

@@ -70,7 +70,7 @@ func request(method, target, key string) *http.Request {
 	if key != "" {
 		r.Header.Set("Authorization", "Bearer "+key)
 	}
-	r = r.WithContext(withConnection(r.Context(), nil))
+	r = r.WithContext(connContext()(r.Context(), nil))
 	srv := new(caddyhttp.Server)
 	return caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, srv)
 }

@@ -224,7 +224,8 @@ func (b *bed) manyConnections(backend *server, table *strings.Builder) error {
 			if err != nil {
 				return err
 			}
-			if err := b.open(s, what.path, keys, 50, func() error { return nil }); err != nil { // pools and tables are made
+			// Pools are made and each key has been called.
+			if err := b.open(s, what.path, keys, len(keys), func() error { return nil }); err != nil {
 				return err
 			}
 			before, err := b.held(s)
