@@ -26,6 +26,12 @@ type fakeStore struct {
 	touches [][]Use
 	dataKey []byte
 
+	// batch makes it a Prober; probed are its questions, and onProbe runs within
+	// one, after the answer is known, without the lock.
+	batch   int
+	probed  [][]ID
+	onProbe func([]ID)
+
 	// onGet runs within Get, after the record was read and before it is
 	// returned, without the lock.
 	onGet func(ID)
@@ -95,6 +101,32 @@ func (s *fakeStore) Get(ctx context.Context, id ID) (*Record, error) {
 		return nil, ErrNotFound
 	}
 	return rec, nil
+}
+
+func (s *fakeStore) Prober() (int, func(context.Context, []ID, []bool) error) {
+	return s.batch, func(_ context.Context, ids []ID, known []bool) error {
+		s.mu.Lock()
+		s.probed = append(s.probed, slices.Clone(ids))
+		away, onProbe := s.away, s.onProbe
+		for i, id := range ids {
+			known[i] = s.recs[id] != nil
+		}
+		s.mu.Unlock()
+		if onProbe != nil {
+			onProbe(ids)
+		}
+		if away {
+			return errStoreAway
+		}
+		return nil
+	}
+}
+
+// probes returns what was asked so far.
+func (s *fakeStore) probes() [][]ID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.probed)
 }
 
 func (s *fakeStore) ByHint(_ context.Context, hint string) ([]*Record, error) {

@@ -46,6 +46,7 @@ func (v *Verifier) apply(rec *Record) {
 	if c := t.get(rec.ID); c != nil {
 		v.place(rec, v.epoch.Load())
 	}
+	v.probes.changes.Add(1) // before: see probe
 	v.unknown.drop(rec.ID)
 	t.mu.Unlock()
 	if rec.Hint != "" {
@@ -145,6 +146,7 @@ func (v *Verifier) observe(rec *Record) {
 // change numbers mean nothing any more.
 func (v *Verifier) restart() {
 	v.table.mu.Lock()
+	v.probes.changes.Add(1)
 	v.restarted.Store(v.epoch.Add(1))
 	v.table.clear()
 	v.table.mu.Unlock()

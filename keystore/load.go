@@ -20,6 +20,14 @@ func (v *Verifier) load(ctx context.Context, id ID, now time.Time) (*Entry, erro
 	if v.unknown.has(id, now) {
 		return nil, ErrNotFound
 	}
+	if v.probes.batch > 0 && v.table.get(id) == nil {
+		switch known, err := v.exists(ctx, id); {
+		case err != nil:
+			return nil, err
+		case !known:
+			return nil, ErrNotFound
+		}
+	}
 	return shared(ctx, v, string(id[:]), func(ctx context.Context) (*Entry, error) {
 		// Whoever looked before a read ended and asks after it needs no other.
 		if e := v.held(id, now); e != nil {

@@ -34,6 +34,7 @@ type Verifier struct {
 	streams  streams
 	uses     uses
 	backfill backfill
+	probes   probes
 	nodes    nodes
 
 	loads    singleflight.Group
@@ -210,6 +211,9 @@ func NewVerifier(o Options) (*Verifier, error) {
 		readers:  make(chan func()),
 	}
 	v.clock, _ = o.Store.(Clock)
+	if p, ok := o.Store.(Prober); ok {
+		v.probes.batch, v.probes.ask = p.Prober()
+	}
 	rand.Read(v.key[:])
 	v.flights.m = make(map[attemptKey]*flight)
 	v.hints.m = make(map[hintKey]*hintSet)

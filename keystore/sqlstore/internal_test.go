@@ -169,7 +169,8 @@ func TestNoQueryOfTheServerScansTheKeys(t *testing.T) {
 	}
 	for what, query := range map[string]string{
 		"Get":          getQuery,
-		"exists":       existsQuery,
+		"probe of 1":   knownQuery(1),
+		"probe of 16":  knownQuery(16),
 		"ByHint":       byHintQuery,
 		"Hints":        hintsQuery,
 		"ChangedSince": changedQuery,

@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -28,10 +27,6 @@ var (
 	changedQuery = selectRecords(`(SELECT * FROM keys WHERE seq > ? ORDER BY seq LIMIT ?) k`, `k.seq`)
 )
 
-// existsQuery goes before getQuery where asking costs no round trip: strangers'
-// ids are most of what is asked for, and it takes a third of the time.
-const existsQuery = `SELECT 1 FROM keys WHERE id = ?`
-
 const hintsQuery = `SELECT DISTINCT hint FROM keys WHERE hint <> '' AND revoked_at IS NULL ORDER BY hint`
 
 // Get returns the record, a revoked one too, or keystore.ErrNotFound.
@@ -43,20 +38,11 @@ func (s *Store) Get(ctx context.Context, id keystore.ID) (rec *keystore.Record, 
 	defer leave()
 	err = s.read(ctx, "read key", func() error {
 		ctx := ctx
-		if s.exists != nil {
+		if s.remote == nil {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			// Here a context that can end costs two goroutines a query, and a look
-			// by primary key into a local file is over before it could matter.
-			ctx = context.WithoutCancel(ctx)
-			var there int
-			switch err := s.exists.QueryRowContext(ctx, string(id[:])).Scan(&there); {
-			case errors.Is(err, sql.ErrNoRows):
-				return &callerError{keystore.ErrNotFound}
-			case err != nil:
-				return err
-			}
+			ctx = context.WithoutCancel(ctx) // see probe
 		}
 		rows, err := s.get.QueryContext(ctx, string(id[:]))
 		if err != nil {

@@ -158,8 +158,16 @@ func (s *Store) prepareGet(ctx context.Context) error {
 		if s.get, err = s.reader.PrepareContext(ctx, s.dialect.sql(getQuery)); err != nil {
 			return err
 		}
-		s.exists, err = s.reader.PrepareContext(ctx, existsQuery)
-		return err
+		known := make([]*sql.Stmt, 0, 5)
+		for n := 1; n <= maxProbe; n *= 2 {
+			stmt, err := s.reader.PrepareContext(ctx, knownQuery(n))
+			if err != nil {
+				return err // the statements end with their connections
+			}
+			known = append(known, stmt)
+		}
+		s.known = known
+		return nil
 	})
 }
 

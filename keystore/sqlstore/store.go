@@ -29,8 +29,8 @@ type Store struct {
 	feed, small *sql.DB
 
 	get *sql.Stmt // the one query that requests wait for
-	// exists comes before it on SQLite; nil elsewhere.
-	exists *sql.Stmt
+	// known are those of Prober: one for 1 id, for 2, 4, 8 and 16; nil on PostgreSQL.
+	known []*sql.Stmt
 	// lookups bounds the reads of keys at once below the number of connections;
 	// nil: no bound.
 	lookups chan struct{}
@@ -115,7 +115,7 @@ func (s *Store) Ping(ctx context.Context) error {
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		var errs []error
-		for _, stmt := range []*sql.Stmt{s.get, s.exists} {
+		for _, stmt := range append(s.known, s.get) {
 			if stmt != nil {
 				errs = append(errs, stmt.Close())
 			}

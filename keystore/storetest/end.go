@@ -62,5 +62,10 @@ func callAll(ctx context.Context, s keystore.Store) map[string]error {
 	_, errs["DataKey"] = s.DataKey(ctx)
 	_, errs["PutDataKey"] = s.PutDataKey(ctx, nil, []byte("sealed"))
 	errs["Ping"] = s.Ping(ctx)
+	if p, ok := s.(keystore.Prober); ok {
+		if batch, probe := p.Prober(); batch > 0 {
+			errs["probe"] = probe(ctx, []keystore.ID{newID(1)}, make([]bool, 1))
+		}
+	}
 	return errs
 }

@@ -52,7 +52,7 @@ type sharedTest struct {
 }
 
 // singleTests is put together from the files of this package.
-var singleTests = concat(createTests, updateTests, listTests, hintTests, touchTests, seqTests, dataKeyTests, endTests)
+var singleTests = concat(createTests, updateTests, listTests, hintTests, touchTests, seqTests, dataKeyTests, probeTests, endTests)
 
 func concat(lists ...[]singleTest) (all []singleTest) {
 	for _, list := range lists {

@@ -1,0 +1,161 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+)
+
+// newProbed is a fixture whose store is a Prober of batches of 4.
+func newProbed(t testing.TB, recs ...*Record) *fixture {
+	s := newFakeStore(recs...)
+	s.batch = 4
+	return newFixture(t, Options{Store: s}, recs...)
+}
+
+func TestAProbedIDIsAskedForOnceASecondAndOnlyAKeyIsRead(t *testing.T) {
+	key, rec := newKey()
+	f := newProbed(t, rec)
+	stranger, _ := newKey()
+	for range 3 {
+		f.want(stranger, nil, Unknown)
+	}
+	if n := len(f.store.probes()); n != 1 || f.store.getCount() != 0 {
+		t.Errorf("%d probes and %d reads, want 1 and none", n, f.store.getCount())
+	}
+	f.clock.advance(unknownFor)
+	f.want(stranger, nil, Unknown)
+	if n := len(f.store.probes()); n != 2 {
+		t.Errorf("%d probes a second later, want 2", n)
+	}
+	f.want(key, nil, Valid)
+	f.want(key, nil, Valid)
+	if f.store.getCount() != 1 {
+		t.Errorf("%d reads of a key, want 1", f.store.getCount())
+	}
+}
+
+// TestWhoeverWaitsIsProbedTogether: keys and strangers in one question, each with its
+// own answer.
+func TestWhoeverWaitsIsProbedTogether(t *testing.T) {
+	key, rec := newKey()
+	f := newProbed(t, rec)
+	hang := make(chan struct{})
+	f.store.onProbe = func([]ID) { <-hang }
+	ctx := context.Background()
+	// Every slot is held by one question of one stranger.
+	var strangers []<-chan Result
+	for i := range loadSlots {
+		stranger, _ := newKey()
+		strangers = append(strangers, f.async(ctx, stranger, nil))
+		waitFor(t, "a question", func() bool { return len(f.store.probes()) == i+1 })
+	}
+	// Ten more have to wait: one is of a key, one leaves.
+	known := f.async(ctx, key, nil)
+	leaving, leave := context.WithCancel(ctx)
+	left, _ := newKey()
+	gone := f.async(leaving, left, nil)
+	for range 8 {
+		stranger, _ := newKey()
+		strangers = append(strangers, f.async(ctx, stranger, nil))
+	}
+	waitFor(t, "ten to wait", func() bool {
+		f.probes.mu.Lock()
+		defer f.probes.mu.Unlock()
+		return len(f.probes.waiting) == 10
+	})
+	leave()
+	wantSoon(t, "the client that left", gone, Unavailable)
+	close(hang)
+	wantSoon(t, "the key", known, Valid)
+	for _, s := range strangers {
+		wantSoon(t, "a stranger", s, Unknown)
+	}
+	sizes := make(map[int]int)
+	for _, ids := range f.store.probes() {
+		sizes[len(ids)]++
+	}
+	if sizes[1] != loadSlots || sizes[4] != 2 || sizes[2] != 1 {
+		t.Errorf("questions by size: %v, want %d of 1, 2 of 4 and 1 of 2", sizes, loadSlots)
+	}
+}
+
+func TestAKeyCreatedWhileItIsProbedIsNotUnknown(t *testing.T) {
+	key, rec := newKey()
+	f := newProbed(t)
+	f.store.onProbe = func([]ID) {
+		f.store.onProbe = nil
+		f.Apply(f.store.put(rec))
+	}
+	f.want(key, nil, Valid)
+	f.want(key, nil, Valid)
+}
+
+func TestAProbeThatFailsIsUnavailableAndNotRemembered(t *testing.T) {
+	f := newProbed(t)
+	key, _ := newKey()
+	f.store.setAway(true)
+	if r := f.want(key, nil, Unavailable); !errors.Is(r.Err, errStoreAway) {
+		t.Errorf("got %v", r.Err)
+	}
+	f.store.setAway(false)
+	f.want(key, nil, Unknown)
+}
+
+func TestAProbeThatNeverAnswersHoldsNobodyForLong(t *testing.T) {
+	held, rec := newKey()
+	f := newProbed(t, rec)
+	f.want(held, nil, Valid)
+	f.loadWait = 20 * time.Millisecond
+	hang := make(chan struct{})
+	f.store.onProbe = func([]ID) { <-hang }
+	key, _ := newKey()
+	if r := f.want(key, nil, Unavailable); !errors.Is(r.Err, errLoadTimeout) {
+		t.Errorf("got %v", r.Err)
+	}
+	f.want(held, nil, Valid)
+	close(hang)
+	waitFor(t, "the probe to end", func() bool { return f.verify(key, nil).Outcome == Unknown })
+}
+
+func TestPastTheBoundOfProbesTheAnswerIsUnavailableAtOnce(t *testing.T) {
+	f := newProbed(t)
+	f.probes.gathering = true // by a reader that never comes
+	f.probes.waiting = make([]*probeWait, loadQueue)
+	key, _ := newKey()
+	if r := f.want(key, nil, Unavailable); !errors.Is(r.Err, errLoadBusy) {
+		t.Errorf("got %v", r.Err)
+	}
+	if len(f.probes.waiting) != loadQueue {
+		t.Error("it waits all the same")
+	}
+	f.probes.waiting = nil
+}
+
+func TestWhoeverWaitsForAProbeIsToldThatTheVerifierCloses(t *testing.T) {
+	f := newProbed(t)
+	hang := make(chan struct{})
+	f.store.onProbe = func([]ID) { <-hang }
+	ctx := context.Background()
+	for i := range loadSlots {
+		stranger, _ := newKey()
+		f.async(ctx, stranger, nil)
+		waitFor(t, "a question", func() bool { return len(f.store.probes()) == i+1 })
+	}
+	var waiting []<-chan Result
+	for range 9 {
+		stranger, _ := newKey()
+		waiting = append(waiting, f.async(ctx, stranger, nil))
+	}
+	waitFor(t, "nine to wait", func() bool {
+		f.probes.mu.Lock()
+		defer f.probes.mu.Unlock()
+		return len(f.probes.waiting) == 9
+	})
+	f.cancel() // as Close does first
+	for _, w := range waiting {
+		wantSoon(t, "one that waits", w, Unavailable)
+	}
+	close(hang)
+}
