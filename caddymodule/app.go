@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ type runtime struct {
 	guest   KeystoreGuest
 	tokens  *tokenBackend // nil: no issuer is configured
 	started bool          // requests may have come
+	shared  sharedGrants
 }
 
 // CaddyModule returns the Caddy module information.
@@ -42,7 +44,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if mistake != nil {
 		return mistake
 	}
-	rt := &runtime{settings: set, log: contextLogger(ctx)}
+	rt := &runtime{settings: set, log: contextLogger(ctx), shared: sharedGrants{seed: maphash.MakeSeed()}}
 	spec, guest, key, err := a.keystoreSpec(ctx, rt.log)
 	if err != nil {
 		return err

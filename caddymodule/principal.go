@@ -1,8 +1,10 @@
 package caddymodule
 
 import (
+	"hash/maphash"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -154,7 +156,7 @@ func (rt *runtime) tokenPrincipal(t *jwtauth.Principal) *principal {
 		// Without a subject of its own it counts under the client's address.
 		subject: t.SubjectKey, keySubject: t.SubjectKey,
 		scopes: t.Scopes, scopesText: t.ScopesText,
-		grants: rt.universe.CompileLenient(t.Scopes),
+		grants: rt.grantsOf(t),
 	}
 	if t.Owner != "" && t.Subject != "" {
 		// As the keys of one owner: what is per key is not shared by its users.
@@ -171,6 +173,35 @@ func (rt *runtime) tokenPrincipal(t *jwtauth.Principal) *principal {
 	p.makePlaces(len(rt.classes))
 	t.Attach(p)
 	return p
+}
+
+// sharedGrants are what tokens of one role hold alike: compiled once, and in memory
+// once. Each has the place that its text hashes to, and the newest stays.
+type sharedGrants struct {
+	seed maphash.Seed
+	at   [64]atomic.Pointer[sharedGrant]
+}
+
+type sharedGrant struct {
+	text   string
+	grants *policy.Grants
+}
+
+// sharedText bounds the texts that are kept, in bytes.
+const sharedText = 4096
+
+// grantsOf compiles a token's scopes. Its text stands for them: no scope of a token
+// has a space in it.
+func (rt *runtime) grantsOf(t *jwtauth.Principal) *policy.Grants {
+	slot := &rt.shared.at[maphash.String(rt.shared.seed, t.ScopesText)%uint64(len(rt.shared.at))]
+	if s := slot.Load(); s != nil && s.text == t.ScopesText && !s.grants.Stale(rt.universe) {
+		return s.grants
+	}
+	g := rt.universe.CompileLenient(t.Scopes)
+	if len(t.ScopesText) <= sharedText {
+		slot.Store(&sharedGrant{t.ScopesText, g})
+	}
+	return g
 }
 
 // addressOf parses the client's address as Caddy determined it. The zero Addr

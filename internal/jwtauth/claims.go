@@ -20,13 +20,14 @@ type claims struct {
 	hasIss        bool
 	aud           jwt.ClaimStrings
 	exp, nbf, iat *jwt.NumericDate
+	dates         [3]jwt.NumericDate // what those point to
 }
 
 var _ jwt.Claims = (*claims)(nil)
 
 // read fills c from an object.
 func (c *claims) read(root *value) *Denied {
-	c.root = *root
+	*c = claims{root: *root}
 	for i := range root.members {
 		v := &root.members[i].value
 		switch root.members[i].name {
@@ -47,42 +48,57 @@ func (c *claims) read(root *value) *Denied {
 			}
 			c.aud = list
 		case "exp", "nbf", "iat":
-			t, ok := numericDate(v)
+			at, ok := numericDate(v)
 			if !ok {
 				return denyTimeType
 			}
-			c.set(root.members[i].name, t)
+			c.set(root.members[i].name, at)
 		}
 	}
 	return nil
 }
 
-func (c *claims) set(name string, t *jwt.NumericDate) {
+func (c *claims) set(name string, at time.Time) {
+	i, to := 0, &c.exp
 	switch name {
-	case "exp":
-		c.exp = t
 	case "nbf":
-		c.nbf = t
+		i, to = 1, &c.nbf
 	case "iat":
-		c.iat = t
+		i, to = 2, &c.iat
 	}
+	c.dates[i].Time = at
+	*to = &c.dates[i]
 }
 
-// judge checks the times and the audience at now.
-func (c *claims) judge(now time.Time, leeway time.Duration, aud []string) *Denied {
-	err := jwt.NewValidator(
-		jwt.WithTimeFunc(func() time.Time { return now }),
+// judge is golang-jwt's validator for one issuer's tokens, and the time by which it
+// judges. Making one for each token would take longer than its judging.
+type judge struct {
+	now       time.Time
+	aud       []string
+	validator *jwt.Validator
+}
+
+func newJudge(leeway time.Duration, aud []string) *judge {
+	j := &judge{aud: aud}
+	j.validator = jwt.NewValidator(
+		jwt.WithTimeFunc(func() time.Time { return j.now }),
 		jwt.WithLeeway(leeway),
 		jwt.WithExpirationRequired(),
 		jwt.WithIssuedAt(),
 		jwt.WithAudience(aud...),
-	).Validate(c)
+	)
+	return j
+}
+
+// judge checks the times and the audience at j.now.
+func (j *judge) judge(c *claims) *Denied {
+	err := j.validator.Validate(c)
 	switch {
 	case err == nil:
 		return nil
 	case c.exp == nil:
 		return denyExpMissing
-	case len(aud) > 0 && (errors.Is(err, jwt.ErrTokenInvalidAudience) || errors.Is(err, jwt.ErrTokenRequiredClaimMissing)):
+	case len(j.aud) > 0 && (errors.Is(err, jwt.ErrTokenInvalidAudience) || errors.Is(err, jwt.ErrTokenRequiredClaimMissing)):
 		return denyAud
 	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
 		return denyNotYet
@@ -118,19 +134,19 @@ const maxNumericDate = 253402300799
 // numericDate reads a NumericDate (RFC 7519 section 2): a JSON number of
 // seconds since 1970, with or without a fraction. Texts, negative numbers and
 // numbers past the year 9999 are errors.
-func numericDate(v *value) (*jwt.NumericDate, bool) {
+func numericDate(v *value) (time.Time, bool) {
 	if v.kind != kindNumber || strings.HasPrefix(v.text, "-") {
-		return nil, false
+		return time.Time{}, false
 	}
 	if n, err := strconv.ParseInt(v.text, 10, 64); err == nil {
-		return &jwt.NumericDate{Time: time.Unix(n, 0)}, n <= maxNumericDate
+		return time.Unix(n, 0), n <= maxNumericDate
 	}
 	f, err := strconv.ParseFloat(v.text, 64)
 	if err != nil || !(f >= 0 && f <= maxNumericDate) {
-		return nil, false
+		return time.Time{}, false
 	}
 	sec, frac := math.Modf(f)
-	return &jwt.NumericDate{Time: time.Unix(int64(sec), int64(frac*1e9))}, true
+	return time.Unix(int64(sec), int64(frac*1e9)), true
 }
 
 // textList reads a text, or a list of texts.
@@ -139,12 +155,12 @@ func textList(v *value) ([]string, bool) {
 	case kindString:
 		return []string{v.text}, true
 	case kindArray:
-		list := make([]string, 0, len(v.elems))
-		for i := range v.elems {
-			if v.elems[i].kind != kindString {
+		list := make([]string, 0, len(v.members))
+		for i := range v.members {
+			if v.members[i].value.kind != kindString {
 				return nil, false
 			}
-			list = append(list, v.elems[i].text)
+			list = append(list, v.members[i].value.text)
 		}
 		return list, true
 	}

@@ -229,10 +229,10 @@ func accessToken(raw string) (string, error) {
 	case kindObject:
 		v = root.get("access_token")
 	case kindArray:
-		if len(root.elems) == 0 {
+		if len(root.members) == 0 {
 			return "", nil
 		}
-		v = &root.elems[0]
+		v = &root.members[0].value
 	case kindNull:
 		return "", nil
 	default:

@@ -87,9 +87,9 @@ func plain(v *value) any {
 	case kindString:
 		return v.text
 	case kindArray:
-		out := make([]any, 0, len(v.elems))
-		for i := range v.elems {
-			out = append(out, plain(&v.elems[i]))
+		out := make([]any, 0, len(v.members))
+		for i := range v.members {
+			out = append(out, plain(&v.members[i].value))
 		}
 		return out
 	}

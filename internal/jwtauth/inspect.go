@@ -91,7 +91,7 @@ func (s *Set) Inspect(ctx context.Context, now time.Time, raw string) *Report {
 		}
 		rep.Header, rep.Claims = readable(header), readable(payload)
 	}
-	t, d := parseToken(raw)
+	t, d := parseToken(new(workspace), raw)
 	if d != nil {
 		rep.Reason, rep.Hint = d.Reason, d.Hint
 		return rep

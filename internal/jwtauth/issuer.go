@@ -71,6 +71,7 @@ type Issuer struct {
 	places []string
 	pems   []string
 	opts   *Options
+	judges sync.Pool // of *judge
 
 	remotes []*remote
 	// keys is what signatures are checked with now. Every change stores
@@ -99,6 +100,7 @@ func NewIssuer(cfg Config, opts Options) (*Issuer, error) {
 		noIss: cfg.AllowMissingIss, leeway: cfg.leeway(), rules: rules,
 		pems: slices.Clone(cfg.PublicKeys), opts: opts.withDefaults(),
 	}
+	i.judges.New = func() any { return newJudge(i.leeway, i.aud) }
 	for _, name := range cfg.Algorithms {
 		i.algs = append(i.algs, algorithms[name])
 	}
@@ -257,18 +259,27 @@ func (i *Issuer) verify(ctx context.Context, now time.Time, t *token) (*entry, *
 	if d != nil {
 		return nil, d
 	}
-	if d := t.claims.judge(now, i.leeway, i.aud); d != nil {
+	if d := i.judge(now, &t.claims); d != nil {
 		return nil, d
 	}
-	p, d := i.rules.principal(&t.claims)
-	if d != nil {
+	// One piece of memory for what is kept of a token.
+	v := &struct {
+		entry
+		who Principal
+	}{}
+	if d := i.rules.principal(&v.who, &t.claims); d != nil {
 		return nil, d
 	}
-	p.Until = t.claims.exp.Add(i.leeway)
-	return &entry{
-		issuer: i, keys: keys, key: key, principal: p,
-		until: p.Until,
-	}, nil
+	v.who.Until = t.claims.exp.Add(i.leeway)
+	v.entry = entry{issuer: i, keys: keys, key: key, principal: &v.who, until: v.who.Until}
+	return &v.entry, nil
+}
+
+func (i *Issuer) judge(now time.Time, c *claims) *Denied {
+	j := i.judges.Get().(*judge) //nolint:errcheck // the pool holds nothing else
+	defer i.judges.Put(j)
+	j.now = now
+	return j.judge(c)
 }
 
 // checkSignature finds the key that made the signature. Where it is not there
@@ -312,7 +323,7 @@ func (s *keySet) find(now time.Time, alg *algorithm, t *token) (key *verifyKey, 
 		if t.hasKid && k.kid != "" && k.kid == t.kid {
 			exact = true
 		}
-		if k.fits(alg, t) && alg.method.Verify(t.signed, t.sig, k.key) == nil {
+		if k.fits(alg, t) && k.verify(alg, t) {
 			return k, true
 		}
 	}

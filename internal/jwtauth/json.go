@@ -2,7 +2,6 @@ package jwtauth
 
 import (
 	"errors"
-	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -22,18 +21,20 @@ const (
 // value is one JSON value. It refers to the text it was parsed from.
 type value struct {
 	kind    kind
-	text    string // of a string: decoded; of a number or bool: as written
-	elems   []value
-	members []member
+	text    string   // of a string: decoded; of a number or bool: as written
+	members []member // of an object, or the elements of an array
 }
 
 type member struct {
-	name  string
+	name  string // empty in an array
 	value value
 }
 
 // get returns the member of an object, by exact name.
 func (v *value) get(name string) *value {
+	if v.kind != kindObject {
+		return nil
+	}
 	for i := range v.members {
 		if v.members[i].name == name {
 			return &v.members[i].value
@@ -47,7 +48,7 @@ const (
 	maxJSONDepth     = 32
 	maxTokenValues   = 4096
 	maxJWKSValues    = 16384
-	linearDuplicates = 32 // members up to which names are compared pairwise
+	linearDuplicates = 32 // members, or scopes, up to which they are compared pairwise
 )
 
 var (
@@ -63,12 +64,19 @@ var (
 // three to the parser, which is how two parsers come to read one token
 // differently).
 func parseJSON(doc string, maxValues int) (value, error) {
+	w := takeWorkspace()
+	defer w.free()
+	w.mayKeep = 0 // the value outlives the workspace
+	return w.parseJSON(doc, maxValues)
+}
+
+// parseJSON is the function of this name, whose value lasts as long as what is in the
+// workspace.
+func (w *workspace) parseJSON(doc string, maxValues int) (value, error) {
 	if !utf8.ValidString(doc) {
 		return value{}, errJSONUTF8
 	}
-	p := jsonParser{doc: doc, left: maxValues}
-	p.stack, _ = stacks.Get().(*[]member) // the pool holds nothing else
-	defer p.free()
+	p := jsonParser{doc: doc, left: maxValues, workspace: w}
 	p.space()
 	v, err := p.value(0)
 	if err != nil {
@@ -82,24 +90,10 @@ func parseJSON(doc string, maxValues int) (value, error) {
 }
 
 type jsonParser struct {
+	*workspace
 	doc  string
 	pos  int
 	left int // values that may still come
-	// stack holds the members of the objects that are being read, the
-	// innermost one's last: so that each object's own list is made once, in
-	// its size.
-	stack *[]member
-}
-
-var stacks = sync.Pool{New: func() any { s := make([]member, 0, 32); return &s }}
-
-func (p *jsonParser) free() {
-	s := (*p.stack)[:cap(*p.stack)]
-	clear(s) // no token stays behind in the pool
-	if s = s[:0]; cap(s) <= 256 {
-		*p.stack = s
-		stacks.Put(p.stack)
-	}
 }
 
 func (p *jsonParser) space() {
@@ -158,7 +152,7 @@ func (p *jsonParser) value(depth int) (value, error) {
 
 func (p *jsonParser) object(depth int) (value, error) {
 	v := value{kind: kindObject}
-	first := len(*p.stack)
+	first := len(p.stack)
 	p.pos++
 	p.space()
 	if p.take('}') {
@@ -182,7 +176,7 @@ func (p *jsonParser) object(depth int) (value, error) {
 		if err != nil {
 			return v, err
 		}
-		*p.stack = append(*p.stack, member{name, m})
+		p.stack = append(p.stack, member{name, m})
 		p.space()
 		if p.take('}') {
 			break
@@ -191,16 +185,16 @@ func (p *jsonParser) object(depth int) (value, error) {
 			return v, errJSONSyntax
 		}
 	}
-	if hasDuplicates((*p.stack)[first:]) {
+	if hasDuplicates(p.stack[first:]) {
 		return v, errJSONDuplicate
 	}
-	v.members = append(make([]member, 0, len(*p.stack)-first), (*p.stack)[first:]...)
-	*p.stack = (*p.stack)[:first]
+	v.members = p.keep(first)
 	return v, nil
 }
 
 func (p *jsonParser) array(depth int) (value, error) {
 	v := value{kind: kindArray}
+	first := len(p.stack)
 	p.pos++
 	p.space()
 	if p.take(']') {
@@ -212,9 +206,10 @@ func (p *jsonParser) array(depth int) (value, error) {
 		if err != nil {
 			return v, err
 		}
-		v.elems = append(v.elems, e)
+		p.stack = append(p.stack, member{value: e})
 		p.space()
 		if p.take(']') {
+			v.members = p.keep(first)
 			return v, nil
 		}
 		if !p.take(',') {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/lestrrat-go/jwx/v3/jwk"
@@ -24,14 +25,15 @@ const (
 	maxRSABits   = 8192 // above it one check costs milliseconds
 )
 
-// verifyKey is one key that signatures are checked with. It is immutable.
+// verifyKey is one key that signatures are checked with. It is immutable but for macs.
 type verifyKey struct {
 	id     [sha256.Size]byte // digest of all that follows but src
 	kid    string            // empty: the key goes with any kid
 	alg    string            // the one algorithm it is for; empty: any of its family
 	family family
-	key    any     // *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey or []byte
-	src    *remote // where it is fetched from; nil: it came with the configuration
+	key    any       // *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey or []byte
+	src    *remote   // where it is fetched from; nil: it came with the configuration
+	macs   sync.Pool // of hash.Hash, where key is a []byte
 }
 
 // usable reports whether the key may still be relied on at now.
@@ -103,15 +105,15 @@ func parseJWKS(doc []byte) (keys []*verifyKey, refused []error, err error) {
 	if list == nil || list.kind != kindArray {
 		return nil, nil, errors.New("it is not a JWK set: there is no list \"keys\"")
 	}
-	if len(list.elems) > maxJWKSKeys {
+	if len(list.members) > maxJWKSKeys {
 		return nil, nil, fmt.Errorf("the JWK set has more than %d keys", maxJWKSKeys)
 	}
 	raw, err := rawKeys(doc)
-	if err != nil || len(raw) != len(list.elems) {
+	if err != nil || len(raw) != len(list.members) {
 		return nil, nil, fmt.Errorf("read JWK set: %w", errors.Join(errJSONSyntax, err))
 	}
-	for i := range list.elems {
-		k, err := parseJWK(&list.elems[i], raw[i])
+	for i := range list.members {
+		k, err := parseJWK(&list.members[i].value, raw[i])
 		if err != nil {
 			refused = append(refused, fmt.Errorf("key %d of %d: %w", i+1, len(raw), err))
 			continue

@@ -41,7 +41,7 @@ type Principal struct {
 	// address.
 	SubjectKey string
 
-	attached atomic.Pointer[any]
+	attached atomic.Value
 }
 
 // ID names the principal to the backend: the sub, or else the role.
@@ -54,16 +54,11 @@ func (p *Principal) ID() string {
 
 // Attach keeps something that the caller made of this principal, such as its
 // compiled scopes, for as long as the principal is remembered. The last caller
-// wins.
-func (p *Principal) Attach(v any) { p.attached.Store(&v) }
+// wins; all attach the same type of value.
+func (p *Principal) Attach(v any) { p.attached.Store(v) }
 
 // Attached returns what was attached, or nil.
-func (p *Principal) Attached() any {
-	if v := p.attached.Load(); v != nil {
-		return *v
-	}
-	return nil
-}
+func (p *Principal) Attached() any { return p.attached.Load() }
 
 // rules say what claims mean. They are compiled from a Config.
 type rules struct {
@@ -71,8 +66,19 @@ type rules struct {
 	scopes, role, owner, plan path
 	defaultPlan               string
 	roles                     map[string][]scopeTemplate
-	serverOnly                map[string]bool
-	static                    []staticKey
+	// plain are the scopes of roles without claims in them.
+	plain map[string]scopeList
+	// names are what a token is likely to name, so that they need not be kept for
+	// each.
+	names      map[string]string
+	serverOnly map[string]bool
+	static     []staticKey
+}
+
+// scopeList is scopes, each once, and as one text.
+type scopeList struct {
+	scopes []string
+	text   string
 }
 
 type staticKey struct {
@@ -84,6 +90,7 @@ func newRules(cfg *Config) (*rules, error) {
 	r := &rules{
 		issuer: cfg.Name, defaultPlan: cfg.Plan,
 		roles: map[string][]scopeTemplate{}, serverOnly: map[string]bool{},
+		plain: map[string]scopeList{}, names: map[string]string{"aal1": "aal1", "aal2": "aal2"},
 	}
 	for _, c := range []struct {
 		to   *path
@@ -106,6 +113,10 @@ func newRules(cfg *Config) (*rules, error) {
 			}
 			r.roles[role] = append(r.roles[role], t)
 		}
+		r.names[role] = role
+		if !slices.ContainsFunc(r.roles[role], func(t scopeTemplate) bool { return t.parts != nil }) {
+			r.plain[role] = listOf(r.roleScopes(nil, role, nil))
+		}
 	}
 	for _, role := range cfg.ServerOnly {
 		r.serverOnly[role] = true
@@ -113,17 +124,17 @@ func newRules(cfg *Config) (*rules, error) {
 	for _, k := range cfg.StaticKeys {
 		none := value{kind: kindObject}
 		p := &Principal{Issuer: r.issuer, Role: k.Role, Plan: r.defaultPlan, Static: true, ServerOnly: r.serverOnly[k.Role]}
-		p.setScopes(r.roleScopes(nil, k.Role, &none))
+		p.setScopes(listOf(r.roleScopes(nil, k.Role, &none)))
 		r.static = append(r.static, staticKey{k.Value, p})
 	}
 	return r, nil
 }
 
-// principal reads what the claims say. A claim of the wrong type refuses the
-// token; it is never taken for a missing one.
-func (r *rules) principal(c *claims) (*Principal, *Denied) {
-	p := &Principal{Issuer: r.issuer, Subject: strings.Clone(c.sub), Expires: c.exp.Time}
-	texts := []struct {
+// principal reads what the claims say into p. A claim of the wrong type refuses the
+// token; it is never taken for a missing one. Of the token's own text p keeps nothing.
+func (r *rules) principal(p *Principal, c *claims) *Denied {
+	p.Issuer, p.Expires = r.issuer, c.exp.Time
+	texts := [...]struct {
 		to   *string
 		from path
 		deny *Denied
@@ -131,32 +142,46 @@ func (r *rules) principal(c *claims) (*Principal, *Denied) {
 		{&p.Role, r.role, denyRole}, {&p.Plan, r.plan, denyPlan},
 		{&p.Owner, r.owner, denyOwner}, {&p.AAL, aalPath, denyAAL},
 	}
-	for _, t := range texts {
+	for i := range texts {
+		t := &texts[i]
 		s, ok := t.from.text(&c.root)
 		if !ok {
-			return nil, t.deny
+			return t.deny
 		}
-		*t.to = strings.Clone(s) // the token's own text is not kept alive
+		*t.to = r.own(s)
 	}
 	if reservedOwner(p.Owner) {
-		return nil, denyOwner
+		return denyOwner
 	}
 	if p.Plan == "" {
 		p.Plan = r.defaultPlan
 	}
 	scopes, ok := r.claimScopes(&c.root)
 	if !ok {
-		return nil, denyScopes
+		return denyScopes
 	}
-	p.setScopes(r.roleScopes(scopes, p.Role, &c.root))
+	if list, ok := r.plain[p.Role]; ok && scopes == nil {
+		p.setScopes(list)
+	} else {
+		p.setScopes(listOf(r.roleScopes(scopes, p.Role, &c.root)))
+	}
 	p.ServerOnly = r.serverOnly[p.Role]
 	switch {
 	case p.Owner != "":
-		p.SubjectKey = "owner:" + p.Owner
-	case p.Subject != "":
-		p.SubjectKey = "jwt:" + p.Issuer + ":" + p.Subject
+		p.SubjectKey, p.Subject = "owner:"+p.Owner, strings.Clone(c.sub)
+	case c.sub != "":
+		p.SubjectKey = "jwt:" + p.Issuer + ":" + c.sub
+		p.Subject = p.SubjectKey[len(p.SubjectKey)-len(c.sub):] // one text for both
 	}
-	return p, nil
+	return nil
+}
+
+// own returns s in memory that is not the token's.
+func (r *rules) own(s string) string {
+	if name, ok := r.names[s]; ok {
+		return name
+	}
+	return strings.Clone(s)
 }
 
 var aalPath = path{"aal"}
@@ -204,15 +229,30 @@ func (r *rules) roleScopes(scopes []string, role string, root *value) []string {
 	return scopes
 }
 
-func (p *Principal) setScopes(scopes []string) {
-	seen := make(map[string]struct{}, len(scopes))
-	p.Scopes = slices.DeleteFunc(scopes, func(s string) bool {
-		_, twice := seen[s]
-		seen[s] = struct{}{}
-		return twice
-	})
-	p.ScopesText = strings.Join(p.Scopes, " ")
+// listOf makes a list of scopes, which become its own.
+func listOf(scopes []string) scopeList {
+	if len(scopes) <= linearDuplicates {
+		n := 0
+		for _, s := range scopes {
+			if !slices.Contains(scopes[:n], s) {
+				scopes[n] = s
+				n++
+			}
+		}
+		clear(scopes[n:])
+		scopes = scopes[:n]
+	} else {
+		seen := make(map[string]struct{}, len(scopes))
+		scopes = slices.DeleteFunc(scopes, func(s string) bool {
+			_, twice := seen[s]
+			seen[s] = struct{}{}
+			return twice
+		})
+	}
+	return scopeList{slices.Clip(scopes), strings.Join(scopes, " ")}
 }
+
+func (p *Principal) setScopes(l scopeList) { p.Scopes, p.ScopesText = l.scopes, l.text }
 
 // reservedOwner reports owners that would be taken for another kind of
 // subject.

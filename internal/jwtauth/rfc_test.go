@@ -99,7 +99,7 @@ func TestES512ExampleOfRFC7515Verifies(t *testing.T) {
 	if err := algorithms["ES512"].method.Verify(es512[:dot], sigOf(es512), keys[0].key); err != nil {
 		t.Error(err)
 	}
-	if _, d := parseToken(es512); d != denyClaimsJSON {
+	if _, d := parseToken(new(workspace), es512); d != denyClaimsJSON {
 		t.Errorf("its payload is no claims set: %v", d)
 	}
 }

@@ -107,7 +107,9 @@ func (s *Set) Verify(ctx context.Context, now time.Time, token string, allowed f
 // verifyCold does the whole work. Where several issuers share an iss the first
 // that takes the token decides; if none does, the one that came furthest.
 func (s *Set) verifyCold(ctx context.Context, now time.Time, raw string, allowed func(string) bool) (*entry, *Denied) {
-	t, d := parseToken(raw)
+	w := takeWorkspace()
+	defer w.free()
+	t, d := parseToken(w, raw)
 	if d != nil {
 		return nil, d
 	}

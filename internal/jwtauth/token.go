@@ -2,6 +2,7 @@ package jwtauth
 
 import (
 	"encoding/base64"
+	"slices"
 	"strings"
 )
 
@@ -15,34 +16,35 @@ const (
 func Shaped(credential string) bool { return strings.Count(credential, ".") == 2 }
 
 // token is a compact JWS (RFC 7515 section 7.1) taken apart. Nothing in it is
-// verified.
+// verified, and it is only there until its workspace is given back.
 type token struct {
+	*workspace
 	alg    string
 	kid    string
 	hasKid bool
 	claims claims
 	signed string // what the signature is over
-	sig    []byte
 }
 
-// parseToken takes a token apart, or says why it can be none.
-func parseToken(raw string) (*token, *Denied) {
+// parseToken takes a token apart in a workspace, or says why it can be none.
+func parseToken(w *workspace, raw string) (*token, *Denied) {
 	header, payload, sig, d := splitToken(raw)
 	if d != nil {
 		return nil, d
 	}
-	t := &token{signed: raw[:len(header)+1+len(payload)]}
+	t := &w.token
+	t.workspace, t.signed = w, raw[:len(header)+1+len(payload)]
 	if d := t.parseHeader(header); d != nil {
 		return nil, d
 	}
-	text, ok := decodeSegment(payload)
-	if !ok {
+	var ok bool
+	if w.text, ok = appendSegment(w.text[:0], payload); !ok {
 		return nil, denyBase64
 	}
-	if t.sig, ok = decodeSegmentBytes(sig); !ok {
+	if w.sig, ok = appendSegment(w.sig[:0], sig); !ok {
 		return nil, denyBase64
 	}
-	root, err := parseJSON(text, maxTokenValues)
+	root, err := w.parseJSON(string(w.text), maxTokenValues)
 	if err != nil || root.kind != kindObject {
 		return nil, denyClaimsJSON
 	}
@@ -70,11 +72,11 @@ func splitToken(raw string) (header, payload, sig string, d *Denied) {
 
 // parseHeader reads the JOSE header (RFC 7515 section 4).
 func (t *token) parseHeader(segment string) *Denied {
-	text, ok := decodeSegment(segment)
-	if !ok {
+	var ok bool
+	if t.text, ok = appendSegment(t.text[:0], segment); !ok {
 		return denyBase64
 	}
-	root, err := parseJSON(text, maxTokenValues)
+	root, err := t.parseJSON(string(t.text), maxTokenValues)
 	if err != nil || root.kind != kindObject {
 		return denyHeaderJSON
 	}
@@ -143,17 +145,21 @@ func decodeSegment(s string) (string, bool) {
 	return string(b), ok
 }
 
+func decodeSegmentBytes(s string) ([]byte, bool) { return appendSegment(nil, s) }
+
 var base64url = base64.RawURLEncoding.Strict()
 
-// decodeSegmentBytes decodes base64url without padding (RFC 7515 section 2).
-// One text stands for one value only: Go's decoder skips line ends, and unless
-// it is strict ignores stray bits at the end.
-func decodeSegmentBytes(s string) ([]byte, bool) {
+// appendSegment decodes base64url without padding (RFC 7515 section 2) behind b. One
+// text stands for one value only: Go's decoder skips line ends, and unless it is
+// strict ignores stray bits at the end.
+func appendSegment(b []byte, s string) ([]byte, bool) {
 	for i := range len(s) {
 		if !isAlnum(s[i]) && s[i] != '-' && s[i] != '_' {
-			return nil, false
+			return b, false
 		}
 	}
-	b, err := base64url.DecodeString(s)
-	return b, err == nil
+	n := len(b)
+	b = slices.Grow(b, base64url.DecodedLen(len(s)))
+	m, err := base64url.Decode(b[n:n+base64url.DecodedLen(len(s))], []byte(s))
+	return b[:n+m], err == nil
 }
