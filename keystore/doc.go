@@ -44,6 +44,9 @@
 // nowhere, and whole digests are compared, in constant time. Revocation is in no
 // cache: every decision reads the current record.
 //
+// Ids that are not in memory are asked for together where the store is a [Prober]:
+// those of strangers then cost a part of a query each, and only keys are read.
+//
 // Bounds: Options.Records records (when full, a clock chooses which to drop);
 // Options.Verified digests; 65,536 unknown ids and 16,384 wrong credentials in
 // fixed arrays, where a new one takes the place of one about to end; hints as
@@ -55,8 +58,8 @@
 // A change made by this process holds at once ([Verifier.Apply]). Changes of
 // others are found by polling the store's change number, every 200 ms by
 // default; a store that is a [Waker] wakes the poll, which then runs every 250 ms
-// by itself. What was applied is told to a [NodeStore]. A record that is being read from the store while its change arrives
-// takes the change. Without word from the store for longer than
+// by itself. What was applied is told to a [NodeStore]. A record that is being read
+// from the store while its change arrives takes the change. Without word from the store for longer than
 // Options.MaxStaleness nothing in memory is trusted: each key is read again, or
 // gets [Unavailable]. When the store is back everything is read again at its
 // next use. A store whose change number went backwards is another one, restored

@@ -46,7 +46,8 @@ func pairs() []pair {
 		{name: "HAProxy, keys + limit + headers / bare HAProxy", base: haproxyBare, cand: haproxyFull, sent: "keys"},
 		{name: "nginx, keys + limit + headers / bare nginx", base: nginxBare, cand: nginxFull, sent: "keys"},
 		{name: "shipped gate / stock Caddy bare", aim: 1.00, throughput: true, base: stockBare, cand: fullGate, sent: "keys"},
-		{name: "shipped bare / stock Caddy bare", base: stockBare, cand: bare, sent: "keys"},
+		{name: "shipped gate / stock Caddy with the example's transport", base: stockTuned, cand: fullGate, sent: "keys"},
+		{name: "shipped bare / stock Caddy with the example's transport", base: stockTuned, cand: bare, sent: "keys"},
 		{name: "refused: malformed key / passed by the gate", aim: 0.5, base: fullGate, cand: fullGate, sent: "keys", candSent: "malformed", refused: true},
 		{name: "refused: unknown key / passed by the gate", aim: 0.5, base: fullGate, cand: fullGate, sent: "keys", candSent: "unknown", refused: true},
 		{name: "refused: malformed key / proxied by the bare proxy", aim: 0.5, base: bare, cand: fullGate, sent: "keys", candSent: "malformed", refused: true},
@@ -143,7 +144,11 @@ func bareWithFormat(l *lab, core int) (*server, error) {
 }
 
 func stockBare(l *lab, core int) (*server, error) {
-	return l.caddy("stock", l.stock, bareCaddy(l.backend.addr), core)
+	return l.caddy("stock", l.stock, stockCaddy(l.backend.addr), core)
+}
+
+func stockTuned(l *lab, core int) (*server, error) {
+	return l.caddy("stock-tuned", l.stock, bareCaddy(l.backend.addr), core)
 }
 
 func basicAuth(l *lab, core int) (*server, error) {

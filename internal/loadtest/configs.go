@@ -40,6 +40,11 @@ func bareCaddy(backend string) string {
 	return "{\n" + caddyOptions + "}\nhttp://SITE {\n" + proxyTo(backend) + "}\n"
 }
 
+// stockCaddy is the one line that a proxy takes, without a setting.
+func stockCaddy(backend string) string {
+	return "{\n" + caddyOptions + "}\nhttp://SITE {\n\treverse_proxy " + backend + "\n}\n"
+}
+
 // bareFormat is bareCaddy with the log that the gate has.
 func bareFormat(backend string) string {
 	return "{\n" + caddyOptions + logFormat + "}\nhttp://SITE {\n" + proxyTo(backend) + "}\n"
