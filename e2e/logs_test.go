@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +58,53 @@ func TestEveryRefusalIsOneStructuredLogLine(t *testing.T) {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the line does not hold the %s %s: %s", what, want, text)
 		}
+	}
+}
+
+// TestLinesThatAreWrittenTogetherAreAllThere: of a flood, over a reload that lets go of
+// the log, and to the last line of the process.
+func TestLinesThatAreWrittenTogetherAreAllThere(t *testing.T) {
+	gathered, plain := farms, farms
+	gathered.options = "log {\n\t\toutput hivegate file DIR/gate.log\n\t\tformat hivegate\n\t}"
+	plain.options = "log {\n\t\tformat hivegate\n\t}"
+	g := start(t, gathered)
+	const n = 300
+	nobody := func(i int) string { return fmt.Sprintf("hive_sk_nobody%d", i) }
+	refusals := func() int {
+		text, err := os.ReadFile(filepath.Join(g.dir, "gate.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		count := 0
+		for _, l := range strings.Split(strings.TrimSuffix(string(text), "\n"), "\n") {
+			var m map[string]any
+			if err := json.Unmarshal([]byte(l), &m); err != nil {
+				t.Fatalf("a broken line %q: %v", l, err)
+			}
+			if m["logger"] == "http.handlers.hivegate" && m["reason"] != nil {
+				count++
+			}
+		}
+		return count
+	}
+	g.burst(t, n, "/farms/7", nobody)
+	if err := g.reload(t, plain); err != nil {
+		t.Fatal(err)
+	}
+	if got := refusals(); got != n {
+		t.Errorf("%d lines for %d refusals once another configuration is loaded", got, n)
+	}
+	if err := g.reload(t, gathered); err != nil {
+		t.Fatal(err)
+	}
+	g.burst(t, n, "/farms/7", nobody)
+	g.stop(t)
+	if got := refusals(); got != 2*n {
+		t.Errorf("%d lines for %d refusals once the process has ended", got, 2*n)
+	}
+	text, err := os.ReadFile(filepath.Join(g.dir, "gate.log"))
+	if err != nil || !strings.Contains(string(text), "shutdown complete") {
+		t.Errorf("the last line of the process is not there: %v", err)
 	}
 }
 

@@ -20,9 +20,9 @@ const caddyOptions = `	admin ADMIN
 	default_bind 127.0.0.1
 `
 
-// logFormat is the log of Caddyfile.example, which leaves credentials out and
-// encodes no line that is not written.
-const logFormat = "\tlog {\n\t\tformat hivegate\n\t}\n"
+// logFormat is the log of Caddyfile.example, which leaves credentials out,
+// encodes no line that is not written, and writes lines of a flood together.
+const logFormat = "\tlog {\n\t\toutput hivegate stderr\n\t\tformat hivegate\n\t}\n"
 
 // proxyTo is the proxy as Caddyfile.example has it.
 func proxyTo(backend string) string {
