@@ -122,7 +122,7 @@ func (s *scratch) demandAt(p *limiter.Place, l *limiter.Limit, subject string, c
 }
 
 // leave gives back what the request held: its slots, its place among the key's
-// open requests and its reference on the backends.
+// open requests, its reference on the backends and its scratch.
 func (x *exchange) leave() {
 	if x.joined {
 		x.entry.Leave(&x.node)
@@ -133,6 +133,7 @@ func (x *exchange) leave() {
 	}
 	x.releaseSlots()
 	x.rt.life.leave()
+	x.scratch.free()
 }
 
 func (x *exchange) releaseSlots() {

@@ -12,17 +12,22 @@ import (
 	"github.com/hivegate/hivegate/internal/refusal"
 )
 
-// ServeHTTP is the whole path of one request.
+// ServeHTTP implements caddyhttp.MiddlewareHandler. It is apart from serve because a
+// function with that many returns keeps its deferred calls in a list, which costs
+// more than the call.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if !g.rt.life.join() {
 		return caddyhttp.Error(http.StatusServiceUnavailable, errClosed)
 	}
-	s := takeScratch()
-	defer s.free() // after x.leave, which still needs it
-	x := &exchange{g: g, rt: g.rt, r: r, now: time.Now(), scratch: s}
+	x := &exchange{g: g, rt: g.rt, r: r, now: time.Now(), scratch: takeScratch()}
 	x.ResponseWriter = w
 	defer x.leave()
+	return x.serve(next)
+}
 
+// serve is the whole path of one request.
+func (x *exchange) serve(next caddyhttp.Handler) error {
+	g := x.g
 	if ref := x.begin(); ref != nil { // a second gate, clean-up, request id
 		return x.refuse(ref)
 	}
