@@ -2,12 +2,15 @@ package caddymodule
 
 import (
 	"net/http"
+	"reflect"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/hivegate/hivegate/internal/refusal"
+	"github.com/hivegate/hivegate/limiter"
 )
 
 const allocRoutes = "routes {\nGET /r/{id}/x a:read class=ai\nGET /pub public\n}"
@@ -51,7 +54,8 @@ func TestADecisionCostsNoAllocation(t *testing.T) {
 	t.Setenv("HIVEGATE_TEST_KEY", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")
 	rg := newRig(t, benchGlobal, allocRoutes, KeyRequest{Name: "k", Owner: "o", Plan: "p", Scopes: []string{"a:read"}})
 	r := request(http.MethodGet, "/r/42/x", rg.keys[0].Key)
-	x := &exchange{g: rg.gate, rt: rg.gate.rt, r: r, scratch: takeScratch()}
+	x := &exchange{g: rg.gate, r: r, scratch: takeScratch()}
+	x.rt = rg.gate.rt
 	decide := func() (ref *refusal.Refusal) {
 		x.principal, x.entry, x.route = nil, nil, nil
 		x.now = time.Now()
@@ -76,5 +80,46 @@ func TestADecisionCostsNoAllocation(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestTheSizeOfAnExchange: a byte more than this class of Go's allocator, and each
+// request takes the next one.
+func TestTheSizeOfAnExchange(t *testing.T) {
+	if n := reflect.TypeFor[exchange]().Size(); n > 512 {
+		t.Errorf("%d bytes, more than 512", n)
+	}
+}
+
+// TestAScratchKeepsNothingOfItsRequest: the next one to take it finds it empty, and
+// placeholders are answered without it.
+func TestAScratchKeepsNothingOfItsRequest(t *testing.T) {
+	t.Setenv("HIVEGATE_TEST_KEY", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")
+	rg := newRig(t, benchGlobal, allocRoutes, KeyRequest{Name: "k", Owner: "o", Plan: "p", Scopes: []string{"a:read"}})
+	r, w := request(http.MethodGet, "/r/42/x", rg.keys[0].Key), &nullWriter{h: make(http.Header)}
+	var s *scratch
+	rg.pass(t, r, w, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+		s = w.(*exchange).scratch
+		if s.entry == nil || s.subject == "" || len(s.dec.States) != 2 {
+			t.Errorf("%+v", s)
+		}
+		return nil
+	}))
+	for _, kept := range []any{s.req.Demands[:2], s.dec.States[:2]} {
+		for v, i := reflect.ValueOf(kept), 0; i < v.Len(); i++ {
+			if !v.Index(i).IsZero() {
+				t.Errorf("kept %+v", v.Index(i))
+			}
+		}
+	}
+	s.req, s.dec = limiter.Request{}, limiter.Decision{}
+	if !reflect.ValueOf(*s).IsZero() {
+		t.Errorf("kept %+v", *s)
+	}
+	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	for name, want := range map[string]string{"http.auth.user.owner": "o", "http.hivegate.route": "GET /r/{id}/x", "http.hivegate.reason": ""} {
+		if got, ok := repl.GetString(name); got != want || !ok {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
 	}
 }

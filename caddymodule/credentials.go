@@ -256,7 +256,9 @@ func (x *exchange) dropCredentials() {
 	if c.forwardKeys {
 		return
 	}
-	if auth := h["Authorization"]; len(auth) > 0 && !x.tokenGoesOn(auth[0]) {
+	if !c.forwardTokens {
+		delete(h, "Authorization") // there or not: one look into the map
+	} else if auth := h["Authorization"]; len(auth) > 0 && !x.tokenGoesOn(auth[0]) {
 		delete(h, "Authorization")
 	}
 	for i := range c.headers {

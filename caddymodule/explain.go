@@ -130,7 +130,8 @@ func (g *Gate) explain(method, path string, rec *keystore.Record, now time.Time)
 	out := &explanation{Requires: []string{}, Held: []string{}, Limits: []explainedLimit{}}
 	s := takeScratch()
 	defer s.free()
-	x := &exchange{g: g, rt: g.rt, scratch: s, now: now}
+	x := &exchange{g: g, scratch: s}
+	x.rt, x.now = g.rt, now
 	x.r = &http.Request{Method: method, Header: make(http.Header)}
 	x.path, _, _ = strings.Cut(path, "?")
 	if rec != nil {

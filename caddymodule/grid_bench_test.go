@@ -121,7 +121,8 @@ func (g *grid) caller(target string) *caller {
 	c.vars, _ = c.r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	c.repl, _ = c.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	c.fresh = *c.repl
-	c.x = &exchange{g: g.gate, rt: g.gate.rt, r: c.r, scratch: takeScratch()}
+	c.x = &exchange{g: g.gate, r: c.r, scratch: takeScratch()}
+	c.x.rt = g.gate.rt
 	return c
 }
 

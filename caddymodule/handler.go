@@ -12,17 +12,22 @@ import (
 	"github.com/hivegate/hivegate/internal/refusal"
 )
 
-// ServeHTTP is the whole path of one request.
+// ServeHTTP implements caddyhttp.MiddlewareHandler. It is apart from serve because a
+// function with that many returns keeps its deferred calls in a list, which costs
+// more than the call.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if !g.rt.life.join() {
 		return caddyhttp.Error(http.StatusServiceUnavailable, errClosed)
 	}
-	s := takeScratch()
-	defer s.free() // after x.leave, which still needs it
-	x := &exchange{g: g, rt: g.rt, r: r, now: time.Now(), scratch: s}
-	x.ResponseWriter = w
+	x := &exchange{g: g, r: r, scratch: takeScratch()}
+	x.ResponseWriter, x.rt, x.now = w, g.rt, time.Now()
 	defer x.leave()
+	return x.serve(next)
+}
 
+// serve is the whole path of one request.
+func (x *exchange) serve(next caddyhttp.Handler) error {
+	g := x.g
 	if ref := x.begin(); ref != nil { // a second gate, clean-up, request id
 		return x.refuse(ref)
 	}
@@ -67,17 +72,17 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 // not send.
 func (x *exchange) begin() *refusal.Refusal {
 	ctx := x.r.Context()
-	x.vars, _ = ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
-	x.trusted, _ = x.vars[caddyhttp.TrustedProxyVarKey].(bool)
-	x.clientIP, _ = x.vars[caddyhttp.ClientIPVarKey].(string)
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	x.trusted, _ = vars[caddyhttp.TrustedProxyVarKey].(bool)
+	x.clientIP, _ = vars[caddyhttp.ClientIPVarKey].(string)
 	x.requestID = x.text.newRequestID()
-	if first, second := x.vars[gateVar].(*responder); second {
+	if first, second := vars[gateVar].(*responder); second {
 		// This answer goes out through the first gate's writer.
 		first.refusing, x.requestID = true, first.requestID
 		return &refusal.Refusal{Reason: refusal.ReasonInternal, Err: errSecondGate}
 	}
-	if x.vars != nil {
-		x.vars[gateVar] = &x.responder
+	if vars != nil {
+		vars[gateVar] = &x.responder
 	}
 	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Map(x.placeholder)

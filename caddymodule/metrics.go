@@ -14,7 +14,7 @@ import (
 // path.
 type metrics struct {
 	requests *prometheus.CounterVec
-	decision prometheus.Histogram
+	decision *durations
 	limited  *prometheus.CounterVec
 	// backendErrors counts answers that were put in the site's dialect.
 	backendErrors *prometheus.CounterVec
@@ -34,10 +34,10 @@ func newMetrics(reg *prometheus.Registry, rt *runtime) (*metrics, error) {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hivegate_requests_total", Help: "Requests decided, by outcome (allowed, preflight, the reason of refusal, or shadow_ and the reason where a site in shadow mode let it pass), kind of principal and plan.",
 		}, []string{"outcome", "kind", "plan"}),
-		decision: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "hivegate_decision_seconds", Help: "Time from the request's arrival at the gate to its decision, next handlers excluded.",
-			Buckets: []float64{1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1e-3, 1e-2, 0.1, 1},
-		}),
+		decision: newDurations(prometheus.NewDesc("hivegate_decision_seconds",
+			"Time from the request's arrival at the gate to its decision, next handlers excluded.", nil, nil),
+			time.Microsecond, 2*time.Microsecond, 5*time.Microsecond, 10*time.Microsecond, 20*time.Microsecond, 50*time.Microsecond,
+			100*time.Microsecond, time.Millisecond, 10*time.Millisecond, 100*time.Millisecond, time.Second),
 		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hivegate_limited_total", Help: "Requests refused by a limit, by policy; in shadow mode those that would have been.",
 		}, []string{"policy"}),
@@ -80,7 +80,7 @@ func (m *metrics) passed(x *exchange) {
 			m.allowedKey[i].Inc()
 		}
 	}
-	m.decision.Observe((time.Since(x.now) - x.handled).Seconds())
+	m.decision.observe(time.Since(x.now) - x.handled)
 	x.trace(nil)
 }
 
@@ -94,7 +94,7 @@ func (m *metrics) refusedWith(x *exchange, ref *refusal.Refusal) {
 			m.limited.WithLabelValues(policy).Inc()
 		}
 	}
-	m.decision.Observe((time.Since(x.now) - x.handled).Seconds())
+	m.decision.observe(time.Since(x.now) - x.handled)
 	x.trace(ref)
 }
 
@@ -128,5 +128,5 @@ func (x *exchange) caller() (kind, plan string) {
 // answeredPreflight counts a CORS preflight that the gate answered by itself.
 func (m *metrics) answeredPreflight(x *exchange) {
 	m.requests.WithLabelValues("preflight", kindAnonymous, "").Inc()
-	m.decision.Observe(time.Since(x.now).Seconds())
+	m.decision.observe(time.Since(x.now))
 }

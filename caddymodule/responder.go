@@ -25,9 +25,9 @@ type responder struct {
 	// envelope watches the backend's errors; nil: they pass.
 	envelope *envelope
 	shadow   *shadowState // nil: nothing would have been refused
-	done     bool
 	// headers is how many there were when the answer's head was written.
-	headers int
+	headers int32
+	done    bool
 	// refusing: what is being written is a refusal by a second gate, whose
 	// headers are ours too.
 	refusing bool
@@ -58,7 +58,7 @@ const (
 // as its exchange does, so they need no memory of their own. Bytes that a string
 // was made of are never written again.
 type arena struct {
-	buf  [208]byte
+	buf  [160]byte
 	used int
 }
 
@@ -170,13 +170,13 @@ func (w *responder) finish() {
 		dropOwn(h)
 	}
 	w.install(h)
-	w.headers = len(h)
+	w.headers = int32(len(h)) //nolint:gosec // a map of two billion names is none
 }
 
 // dropTrailers removes from the trailers what only a gate may set. A backend's
 // trailers are in the headers' map by now.
 func (w *responder) dropTrailers() {
-	if h := w.ResponseWriter.Header(); len(h) != w.headers && !w.refusing {
+	if h := w.ResponseWriter.Header(); len(h) != int(w.headers) && !w.refusing {
 		dropOwn(h)
 	}
 }

@@ -31,8 +31,9 @@ func (e *entry) current(now time.Time) bool {
 // cache remembers verified tokens by digest. It is a help and nothing rests on
 // it: ristretto shows an entry a little late and may refuse or drop any, which
 // then costs a signature check. The recent slots, one per low bits of the
-// digest, take over while an entry is on its way into ristretto, or was refused
-// there because the cache is full of tokens that are used more often.
+// digest, are asked first: ristretto reads the clock and takes a lock. They also
+// have an entry that is still on its way into ristretto, or was refused there
+// because the cache is full of tokens that are used more often.
 type cache struct {
 	tokens *ristretto.Cache[uint64, *entry]
 	recent [recentSlots]atomic.Pointer[entry]
@@ -66,13 +67,25 @@ func (c *cache) get(sum *digest) *entry {
 		return nil
 	}
 	h := binary.LittleEndian.Uint64(sum[:])
-	if e, ok := c.tokens.Get(h); ok && e.digest == *sum {
-		return e
-	}
 	if e := c.recent[h%recentSlots].Load(); e != nil && e.digest == *sum {
 		return e
 	}
+	if e, ok := c.tokens.Get(h); ok && e.digest == *sum {
+		return e
+	}
 	return nil
+}
+
+// touchEvery is how many hits there are to one that ristretto is told of.
+const touchEvery = 16
+
+// touch tells ristretto of a use, hit being its number: it keeps the tokens that it is
+// asked for most, and would else know nothing of those in a recent slot, and drop
+// them first.
+func (c *cache) touch(sum *digest, hit uint64) {
+	if c != nil && hit%touchEvery == 0 {
+		c.tokens.Get(binary.LittleEndian.Uint64(sum[:]))
+	}
 }
 
 // put remembers an entry until its token has expired.

@@ -88,7 +88,7 @@ func (s *Set) Verify(ctx context.Context, now time.Time, token string, allowed f
 	}
 	sum := s.digest.of(token)
 	if e := s.cache.get(&sum); e != nil && e.current(now) && (allowed == nil || allowed(e.issuer.name)) {
-		s.hits.Add(1)
+		s.cache.touch(&sum, s.hits.Add(1))
 		if !now.Before(e.until) {
 			return nil, denyExpired
 		}
