@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/bits"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -154,19 +155,20 @@ func (s *Store) prepareInspection(ctx context.Context) error {
 }
 
 func (s *Store) prepareGet(ctx context.Context) error {
+	s.known = make([]*sql.Stmt, bits.Len(maxProbe))
 	return s.retry(ctx, "read the schema", func() (err error) {
 		if s.get, err = s.reader.PrepareContext(ctx, s.dialect.sql(getQuery)); err != nil {
 			return err
 		}
-		known := make([]*sql.Stmt, 0, 5)
-		for n := 1; n <= maxProbe; n *= 2 {
-			stmt, err := s.reader.PrepareContext(ctx, knownQuery(n))
-			if err != nil {
-				return err // the statements end with their connections
+		for i := range s.known {
+			if s.known[i] != nil {
+				continue // by a try before
 			}
-			known = append(known, stmt)
+			s.known[i], err = s.reader.PrepareContext(ctx, knownQuery(1<<i)) //nolint:sqlclosecheck // Close does
+			if err != nil {
+				return err
+			}
 		}
-		s.known = known
 		return nil
 	})
 }
