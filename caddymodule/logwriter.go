@@ -6,13 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"go.uber.org/zap/zapcore"
+	"github.com/caddyserver/caddy/v2/modules/logging"
 )
 
 func init() {
@@ -33,8 +34,9 @@ const (
 // floods the gate with requests to refuse: a line that comes within 10 ms of the last
 // write waits for up to 10 ms, and is written with all that have come until then. Others
 // are written at once. Nothing is dropped: past 64 KiB who logs waits for the output.
-// Lines that wait are lost if the process is killed or crashes, not when it ends or its
-// configuration changes.
+// Lines that wait are lost if the process is killed, crashes or is made to quit at once
+// (SIGQUIT), not when it stops or its configuration changes. An output that sends
+// datagrams is refused: each line has to be one.
 type LogWriter struct {
 	// Where the lines go. Default: stderr.
 	WriterRaw json.RawMessage `json:"writer,omitempty" caddy:"namespace=caddy.logging.writers inline_key=output"`
@@ -60,6 +62,12 @@ func (w *LogWriter) Provision(ctx caddy.Context) error {
 	output, ok := mod.(caddy.WriterOpener)
 	if !ok {
 		return fmt.Errorf("log output hivegate: a %T is no output", mod)
+	}
+	if n, ok := mod.(*logging.NetWriter); ok {
+		addr, err := caddy.ParseNetworkAddress(n.Address)
+		if err != nil || strings.HasPrefix(addr.Network, "udp") || addr.Network == "unixgram" {
+			return fmt.Errorf("log output hivegate: %s takes one line at a time: write 'output net %s' alone", n.Address, n.Address)
+		}
 	}
 	w.output = output
 	return nil
@@ -141,7 +149,7 @@ type gatherer struct {
 // Write implements io.Writer. p is one line, or several.
 func (g *gatherer) Write(p []byte) (int, error) {
 	g.mu.Lock()
-	for len(g.lines) > 0 && (g.atOnce || len(g.lines)+len(p) > gatherMost) {
+	for g.atOnce && (g.busy || len(g.lines) > 0) || len(g.lines) > 0 && len(g.lines)+len(p) > gatherMost {
 		g.mu.Unlock()
 		g.flush()
 		g.mu.Lock()
@@ -194,25 +202,15 @@ func (g *gatherer) flush() {
 	}
 }
 
-// Sync writes what waits; zap asks for it before the process ends by a panic.
-func (g *gatherer) Sync() error {
-	g.flush()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	err := g.err
-	g.err = nil
-	return err
-}
-
 // Close implements io.Closer.
 func (g *gatherer) Close() error {
 	gatherers.remove(g)
 	g.end()
-	if err := g.Sync(); err != nil {
-		_ = g.out.Close() // the first error says what happened
-		return err
-	}
-	return g.out.Close()
+	g.mu.Lock()
+	err := g.err
+	g.err = nil
+	g.mu.Unlock()
+	return errors.Join(err, g.out.Close())
 }
 
 // end has everything written at once from now on.
@@ -258,5 +256,5 @@ var (
 	_ caddy.Provisioner     = (*LogWriter)(nil)
 	_ caddy.WriterOpener    = (*LogWriter)(nil)
 	_ caddyfile.Unmarshaler = (*LogWriter)(nil)
-	_ zapcore.WriteSyncer   = (*gatherer)(nil)
+	_ io.WriteCloser        = (*gatherer)(nil)
 )

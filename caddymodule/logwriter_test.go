@@ -182,9 +182,35 @@ func TestAnErrorOfLinesThatWaitedIsTold(t *testing.T) {
 	g.want("a|cd")
 	g.fail = full
 	g.line("e")
-	if err := g.gatherer.Sync(); !errors.Is(err, full) {
-		t.Errorf("sync: %v", err)
+	if err := g.gatherer.Close(); !errors.Is(err, full) || !g.closed {
+		t.Errorf("close: %v, closed %v", err, g.closed)
 	}
+}
+
+func TestALineThatComesAtTheEndStaysBehindThoseBeingWritten(t *testing.T) {
+	g := newGathered(t)
+	g.line("a")
+	g.line("b")
+	writing, write := make(chan struct{}), make(chan struct{})
+	g.gatherer.out = writeFunc(func(p []byte) (int, error) {
+		close(writing)
+		<-write
+		g.gatherer.out = g.sheet
+		return g.sheet.Write(p)
+	})
+	ended, written := make(chan struct{}), make(chan struct{})
+	go func() { g.end(); close(ended) }()
+	<-writing
+	go func() { g.line("c"); close(written) }()
+	select {
+	case <-written:
+		t.Error("c was written before b")
+	case <-time.After(20 * time.Millisecond):
+	}
+	close(write)
+	<-ended
+	<-written
+	g.want("a|b|c")
 }
 
 // TestLinesStayWholeAndInOrder writes from several goroutines, with the real timer.
@@ -290,6 +316,16 @@ func TestLogOutputHivegateWritesToItsOutput(t *testing.T) {
 	bad := &LogWriter{WriterRaw: json.RawMessage(`{"output":"nowhere"}`)}
 	if err := bad.Provision(ctx); err == nil {
 		t.Error("an unknown output is taken")
+	}
+	for _, address := range []string{"udp/127.0.0.1:514", "udp4/127.0.0.1:514", "unixgram//run/log"} {
+		bad := &LogWriter{WriterRaw: caddyconfig.JSON(map[string]string{"output": "net", "address": address}, nil)}
+		if err := bad.Provision(ctx); err == nil || !strings.Contains(err.Error(), "output net "+address) {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	stream := &LogWriter{WriterRaw: caddyconfig.JSON(map[string]string{"output": "net", "address": "tcp/127.0.0.1:514"}, nil)}
+	if err := stream.Provision(ctx); err != nil {
+		t.Error(err)
 	}
 	if err := new(LogWriter).UnmarshalCaddyfile(caddyfile.NewTestDispenser("hivegate nowhere")); err == nil {
 		t.Error("an unknown output is taken")

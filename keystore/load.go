@@ -20,15 +20,18 @@ func (v *Verifier) load(ctx context.Context, id ID, now time.Time) (*Entry, erro
 	if v.unknown.has(id, now) {
 		return nil, ErrNotFound
 	}
+	left := v.loadWait + v.loadWait/20
 	if v.probes.batch > 0 && v.table.get(id) == nil {
+		asked := time.Now()
 		switch known, err := v.exists(ctx, id); {
 		case err != nil:
 			return nil, err
 		case !known:
 			return nil, ErrNotFound
 		}
+		left -= time.Since(asked)
 	}
-	return shared(ctx, v, string(id[:]), func(ctx context.Context) (*Entry, error) {
+	return shared(ctx, v, string(id[:]), left, func(ctx context.Context) (*Entry, error) {
 		// Whoever looked before a read ended and asks after it needs no other.
 		if e := v.held(id, now); e != nil {
 			return e, nil
@@ -38,8 +41,9 @@ func (v *Verifier) load(ctx context.Context, id ID, now time.Time) (*Entry, erro
 }
 
 // shared runs read once for all who ask under the same key, at most loadSlots
-// at a time and loadWait long.
-func shared[T any](ctx context.Context, v *Verifier, key string, read func(context.Context) (*T, error)) (*T, error) {
+// at a time and loadWait long. The caller waits until left has passed: a store that
+// heeds no context holds its slot, not its callers.
+func shared[T any](ctx context.Context, v *Verifier, key string, left time.Duration, read func(context.Context) (*T, error)) (*T, error) {
 	ch := v.loads.DoChan(key, func() (any, error) {
 		if v.waiting.Add(1) > loadQueue {
 			v.waiting.Add(-1)
@@ -66,8 +70,7 @@ func shared[T any](ctx context.Context, v *Verifier, key string, read func(conte
 		<-done
 		return val, err
 	})
-	// A store that heeds no context holds its slot, not its callers.
-	limit := time.NewTimer(v.loadWait + v.loadWait/20)
+	limit := time.NewTimer(left)
 	defer limit.Stop()
 	select {
 	case r := <-ch:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,7 +57,8 @@ func (v *Verifier) exists(ctx context.Context, id ID) (bool, error) {
 	p.mu.Lock()
 	if len(p.waiting) >= loadQueue {
 		p.mu.Unlock()
-		return false, errLoadBusy
+		probeWaits.Put(w)
+		return true, nil // reads have a bound of their own, and one for all who ask alike
 	}
 	p.waiting = append(p.waiting, w)
 	first := !p.gathering
@@ -71,11 +73,23 @@ func (v *Verifier) exists(ctx context.Context, id ID) (bool, error) {
 	case a := <-w.answer:
 		probeWaits.Put(w)
 		return a.known, a.err
-	// Whoever leaves keeps its wait out of the pool: the answer still comes there.
 	case <-ctx.Done():
+		p.leave(w)
 		return false, ctx.Err()
 	case <-limit.C:
+		p.leave(w)
 		return false, errLoadTimeout
+	}
+}
+
+// leave takes out one who no longer waits. Where it is being asked for already its
+// answer is still to come, and so it is not used again.
+func (p *probes) leave(w *probeWait) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(p.waiting, w); i >= 0 {
+		p.waiting = slices.Delete(p.waiting, i, i+1)
+		probeWaits.Put(w)
 	}
 }
 
@@ -91,6 +105,9 @@ func (v *Verifier) runProbe() {
 	batch, more := v.probes.take()
 	if more {
 		v.onReader(v.runProbe)
+	}
+	if len(batch) == 0 {
+		return // all have left
 	}
 	known := make([]bool, len(batch))
 	if err := v.probe(batch, known); err != nil {

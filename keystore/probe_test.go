@@ -67,6 +67,11 @@ func TestWhoeverWaitsIsProbedTogether(t *testing.T) {
 	})
 	leave()
 	wantSoon(t, "the client that left", gone, Unavailable)
+	f.probes.mu.Lock()
+	if n := len(f.probes.waiting); n != 9 {
+		t.Errorf("%d wait, want 9: it is still to be asked for", n)
+	}
+	f.probes.mu.Unlock()
 	close(hang)
 	wantSoon(t, "the key", known, Valid)
 	for _, s := range strangers {
@@ -76,8 +81,8 @@ func TestWhoeverWaitsIsProbedTogether(t *testing.T) {
 	for _, ids := range f.store.probes() {
 		sizes[len(ids)]++
 	}
-	if sizes[1] != loadSlots || sizes[4] != 2 || sizes[2] != 1 {
-		t.Errorf("questions by size: %v, want %d of 1, 2 of 4 and 1 of 2", sizes, loadSlots)
+	if sizes[1] != loadSlots+1 || sizes[4] != 2 || len(sizes) != 2 {
+		t.Errorf("questions by size: %v, want %d of 1 and 2 of 4", sizes, loadSlots+1)
 	}
 }
 
@@ -119,18 +124,67 @@ func TestAProbeThatNeverAnswersHoldsNobodyForLong(t *testing.T) {
 	waitFor(t, "the probe to end", func() bool { return f.verify(key, nil).Outcome == Unknown })
 }
 
-func TestPastTheBoundOfProbesTheAnswerIsUnavailableAtOnce(t *testing.T) {
-	f := newProbed(t)
+// TestPastTheBoundOfProbesAReadDecides: requests for one key share a read, however many
+// they are, and only the bound of reads says that it is too many.
+func TestPastTheBoundOfProbesAReadDecides(t *testing.T) {
+	key, rec := newKey()
+	f := newProbed(t, rec)
 	f.probes.gathering = true // by a reader that never comes
 	f.probes.waiting = make([]*probeWait, loadQueue)
-	key, _ := newKey()
-	if r := f.want(key, nil, Unavailable); !errors.Is(r.Err, errLoadBusy) {
+	stranger, _ := newKey()
+	f.want(stranger, nil, Unknown)
+	f.want(key, nil, Valid)
+	f.waiting.Store(loadQueue)
+	stranger, _ = newKey()
+	if r := f.want(stranger, nil, Unavailable); !errors.Is(r.Err, errLoadBusy) {
 		t.Errorf("got %v", r.Err)
 	}
-	if len(f.probes.waiting) != loadQueue {
+	if len(f.probes.waiting) != loadQueue || len(f.store.probes()) != 0 {
 		t.Error("it waits all the same")
 	}
 	f.probes.waiting = nil
+}
+
+func TestManyRequestsForOneKeyAreServedThoughTheStoreStalls(t *testing.T) {
+	key, rec := newKey()
+	f := newProbed(t, rec)
+	hang := make(chan struct{})
+	f.store.onProbe = func([]ID) { <-hang }
+	f.store.block = hang
+	var all []<-chan Result
+	for range 3 * loadQueue {
+		all = append(all, f.async(context.Background(), key, nil))
+	}
+	waitFor(t, "the queue to fill", func() bool {
+		f.probes.mu.Lock()
+		defer f.probes.mu.Unlock()
+		return len(f.probes.waiting) == loadQueue
+	})
+	close(hang)
+	for _, a := range all {
+		wantSoon(t, "a request", a, Valid)
+	}
+	if n := f.store.getCount(); n != 1 {
+		t.Errorf("%d reads, want 1", n)
+	}
+}
+
+func TestProbeAndReadTogetherTakeNoLongerThanARead(t *testing.T) {
+	key, rec := newKey()
+	f := newProbed(t, rec)
+	f.loadWait = time.Second
+	hang := make(chan struct{})
+	defer close(hang)
+	var probed time.Time
+	f.store.onProbe = func([]ID) {
+		probed = time.Now()
+		<-time.After(f.loadWait * 3 / 4)
+	}
+	f.store.onGet = func(ID) { <-hang }
+	f.want(key, nil, Unavailable)
+	if took := time.Since(probed); took > f.loadWait*3/2 {
+		t.Errorf("it took %v", took)
+	}
 }
 
 func TestWhoeverWaitsForAProbeIsToldThatTheVerifierCloses(t *testing.T) {
