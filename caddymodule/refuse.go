@@ -1,8 +1,10 @@
 package caddymodule
 
 import (
+	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
@@ -24,8 +26,32 @@ func (x *exchange) refuse(ref *refusal.Refusal) error {
 	h := x.responder.ResponseWriter.Header()
 	h["X-Request-Id"] = []string{x.requestID}
 	x.responder.install(h)
+	x.drain()
 	x.g.c.dialect.Write(x.responder.ResponseWriter, x.r.Method, ref)
 	return nil
+}
+
+// What is read of a body that nobody wants, and for how long.
+const (
+	drainMost = 16 << 10
+	drainFor  = 100 * time.Millisecond
+)
+
+// drain takes in a small body over HTTP/2 before it is refused. Else the server resets
+// the stream behind its answer (RFC 9113 section 8.1), and clients that still send then
+// lose the answer: curl 7.88, as Debian 12 has it, one in twenty. Over HTTP/1 net/http
+// does as much by itself.
+func (x *exchange) drain() {
+	r := x.r
+	if r.ProtoMajor != 2 || r.ContentLength <= 0 || r.ContentLength > drainMost || len(r.Header["Expect"]) > 0 {
+		return
+	}
+	rc := http.NewResponseController(x.responder.ResponseWriter)
+	if rc.SetReadDeadline(time.Now().Add(drainFor)) != nil {
+		return // it cannot be kept short
+	}
+	_, _ = io.CopyN(io.Discard, r.Body, drainMost) // an end that comes early is one
+	_ = rc.SetReadDeadline(time.Time{})
 }
 
 // realm is the configured realm, or the request's host where that is harmless.

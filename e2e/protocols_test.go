@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -241,5 +242,31 @@ func TestTLSEarlyDataIsTooEarly(t *testing.T) {
 	// Each try began with one ordinary request.
 	if hits := int(g.farm.hits.Load()); hits != tries+passed {
 		t.Errorf("the backend saw %d requests, want %d: early data reached it", hits, tries+passed)
+	}
+}
+
+// TestARefusalOverHTTP2WaitsForASmallBodyOnlyShortly: the answer does not reset the
+// stream while a small body is still coming, and comes without one that never does.
+func TestARefusalOverHTTP2WaitsForASmallBodyOnlyShortly(t *testing.T) {
+	c := farms
+	c.options = "servers {\n\t\tprotocols h1 h2c\n\t}"
+	g := start(t, c)
+	tr := h2c()
+	defer tr.CloseIdleConnections()
+	body, never := io.Pipe()
+	defer func() { _ = never.Close() }()
+	req, err := http.NewRequest("POST", "http://"+g.sites[0]+"/crews", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.ContentLength = 10
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil || resp.StatusCode != 401 || resp.ProtoMajor != 2 || !strings.Contains(string(text), "missing_credentials") {
+		t.Errorf("%s %v: %s", resp.Proto, resp.StatusCode, text)
 	}
 }
