@@ -81,7 +81,7 @@ func (b *bed) cold(c *coldStart, backend *server, table *strings.Builder) error 
 	if err != nil {
 		return err
 	}
-	gate, err := b.floodGate(c.name, backend.addr, database, c.noMaster, b.o.cost, -1)
+	gate, err := b.floodGate(c.name, backend.addr, database, c.noMaster, b.o.cost)
 	if err != nil {
 		return err
 	}

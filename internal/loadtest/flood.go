@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -82,12 +81,8 @@ func floodLasts(o *options) time.Duration {
 	return lasts
 }
 
-// floodNice is the priority of what sends the bad keys: it stands for machines
-// elsewhere, which take no processor time from backend and good callers.
-const floodNice = "10"
-
 func runFlood(ctx context.Context, o *options) error {
-	if err := needs("taskset", "nice"); err != nil {
+	if err := needs("chrt"); err != nil {
 		return err
 	}
 	b, err := newBed(ctx, o, false)
@@ -95,10 +90,7 @@ func runFlood(ctx context.Context, o *options) error {
 		return err
 	}
 	defer b.close()
-	if err := pinSelf(clientCore); err != nil {
-		return err
-	}
-	backend, err := b.backend(clientCore)
+	backend, err := b.backend(-1)
 	if err != nil {
 		return err
 	}
@@ -117,13 +109,13 @@ func runFlood(ctx context.Context, o *options) error {
 }
 
 // floodGate starts a gate that trusts X-Forwarded-For of this machine.
-func (b *bed) floodGate(name, backend, database string, noMaster bool, cost, core int) (*server, error) {
+func (b *bed) floodGate(name, backend, database string, noMaster bool, cost int) (*server, error) {
 	c := gateConfig{backend: backend, keys: database, cost: cost,
 		servers: "\tservers {\n\t\ttrusted_proxies static 127.0.0.1/32\n\t\ttrusted_proxies_strict\n\t}\n"}
 	if noMaster {
 		c.master = "master_key none"
 	}
-	return b.caddy(name, b.hivegate, c.String(), core)
+	return b.caddy(name, b.hivegate, c.String(), -1)
 }
 
 func (b *bed) flood(f *flood, backend *server, table *strings.Builder) error {
@@ -132,11 +124,7 @@ func (b *bed) flood(f *flood, backend *server, table *strings.Builder) error {
 	if err != nil {
 		return err
 	}
-	core := serverCore
-	if f.noMaster {
-		core = -1 // it hashes beside what it serves, as far as there are cores
-	}
-	gate, err := b.floodGate(f.name, backend.addr, database, f.noMaster, 10, core)
+	gate, err := b.floodGate(f.name, backend.addr, database, f.noMaster, 10)
 	if err != nil {
 		return err
 	}
@@ -226,7 +214,8 @@ func (b *bed) bad(addr string, w wave, lasts time.Duration, keys []string) (stri
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(b.ctx, "taskset", "-c", strconv.Itoa(clientCore), "nice", "-n", floodNice, b.self, "flooder") //nolint:gosec // this program itself
+	// It stands for machines elsewhere: nobody here waits for a core that it has.
+	cmd := exec.CommandContext(b.ctx, "chrt", "--idle", "0", b.self, "flooder") //nolint:gosec // this program itself
 	cmd.Stdin = strings.NewReader(string(text))
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -72,7 +72,7 @@ func (b *bed) manyKeys(backend *server, table *strings.Builder) error {
 			return err
 		}
 		begin := time.Now()
-		gate, err := b.floodGate("keys", backend.addr, database, false, 10, -1)
+		gate, err := b.floodGate("keys", backend.addr, database, false, 10)
 		if err != nil {
 			return err
 		}

@@ -9,29 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
-
-// pinSelf keeps this process, all of its threads, on one core.
-func pinSelf(core int) error {
-	var set unix.CPUSet
-	set.Set(core)
-	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return fmt.Errorf("pin to core %d: %w", core, err)
-	}
-	for _, t := range threads { // those to come are where the one is that makes them
-		tid, err := strconv.Atoi(t.Name())
-		if err != nil {
-			return fmt.Errorf("pin to core %d: %w", core, err)
-		}
-		if err := unix.SchedSetaffinity(tid, &set); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("pin to core %d: %w", core, err)
-		}
-	}
-	return nil
-}
 
 // family is a process and its children, for a server with workers.
 func family(pid int) []int {
