@@ -70,12 +70,18 @@ func h2c() *http.Transport {
 	return &http.Transport{Protocols: &p, DialContext: dialFrom("")}
 }
 
-func TestHTTP2WithoutTLS(t *testing.T) {
+// startH2C starts a gate that takes HTTP/2 without TLS, and makes what speaks it.
+func startH2C(t *testing.T) (*gate, *http.Transport) {
+	t.Helper()
 	c := farms
 	c.options = "servers {\n\t\tprotocols h1 h2c\n\t}"
-	g := start(t, c)
 	tr := h2c()
-	defer tr.CloseIdleConnections()
+	t.Cleanup(tr.CloseIdleConnections)
+	return start(t, c), tr
+}
+
+func TestHTTP2WithoutTLS(t *testing.T) {
+	g, tr := startH2C(t)
 	twice(t, g, tr, "http://"+g.sites[0], "HTTP/2.0")
 
 	// Many streams of one connection.
@@ -101,11 +107,7 @@ func TestHTTP2WithoutTLS(t *testing.T) {
 }
 
 func TestTrailersOverHTTP2AreCleaned(t *testing.T) {
-	c := farms
-	c.options = "servers {\n\t\tprotocols h1 h2c\n\t}"
-	g := start(t, c)
-	tr := h2c()
-	defer tr.CloseIdleConnections()
+	g, tr := startH2C(t)
 	k := g.createScoped(t, "farms:read")
 	for _, name := range []string{"X-Auth-Id", "X-Auth_Id", "x_auth.scopes", "X-Real-Ip", "Password", "X-Http-Method-Override"} {
 		pr := strings.NewReader("hello")
@@ -248,11 +250,7 @@ func TestTLSEarlyDataIsTooEarly(t *testing.T) {
 // TestARefusalOverHTTP2WaitsForASmallBodyOnlyShortly: the answer does not reset the
 // stream while a small body is still coming, and comes without one that never does.
 func TestARefusalOverHTTP2WaitsForASmallBodyOnlyShortly(t *testing.T) {
-	c := farms
-	c.options = "servers {\n\t\tprotocols h1 h2c\n\t}"
-	g := start(t, c)
-	tr := h2c()
-	defer tr.CloseIdleConnections()
+	g, tr := startH2C(t)
 	body, never := io.Pipe()
 	defer func() { _ = never.Close() }()
 	req, err := http.NewRequest("POST", "http://"+g.sites[0]+"/crews", body)

@@ -179,7 +179,7 @@ func (v *Verifier) hintIDs(ctx context.Context, now time.Time, k *hintKey) ([]ID
 		return set.ids, nil
 	}
 	hint := k.String()
-	set, err := shared(ctx, v, "hint "+hint, v.loadWait+v.loadWait/20, func(ctx context.Context) (*hintSet, error) {
+	set, err := shared(ctx, v, "hint "+hint, v.patience(), func(ctx context.Context) (*hintSet, error) {
 		epoch, gen := v.epoch.Load(), h.gen.Load()
 		recs, err := v.o.Store.ByHint(ctx, hint)
 		if err != nil {

@@ -20,7 +20,7 @@ func (v *Verifier) load(ctx context.Context, id ID, now time.Time) (*Entry, erro
 	if v.unknown.has(id, now) {
 		return nil, ErrNotFound
 	}
-	left := v.loadWait + v.loadWait/20
+	left := v.patience()
 	if v.probes.batch > 0 && v.table.get(id) == nil {
 		asked := time.Now()
 		switch known, err := v.exists(ctx, id); {
@@ -39,6 +39,10 @@ func (v *Verifier) load(ctx context.Context, id ID, now time.Time) (*Entry, erro
 		return v.fetch(ctx, id)
 	})
 }
+
+// patience is how long a caller waits for what a read may take: a little longer, so
+// that a read which ends in time is had.
+func (v *Verifier) patience() time.Duration { return v.loadWait + v.loadWait/20 }
 
 // shared runs read once for all who ask under the same key, at most loadSlots
 // at a time and loadWait long. The caller waits until left has passed: a store that

@@ -67,7 +67,7 @@ func (v *Verifier) exists(ctx context.Context, id ID) (bool, error) {
 	if first {
 		v.onReader(v.runProbe)
 	}
-	limit := time.NewTimer(v.loadWait + v.loadWait/20)
+	limit := time.NewTimer(v.patience())
 	defer limit.Stop()
 	select {
 	case a := <-w.answer:

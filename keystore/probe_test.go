@@ -14,6 +14,28 @@ func newProbed(t testing.TB, recs ...*Record) *fixture {
 	return newFixture(t, Options{Store: s}, recs...)
 }
 
+// holdSlots has every slot taken by one question of one stranger, where the store
+// hangs.
+func (f *fixture) holdSlots() (strangers []<-chan Result) {
+	f.t.Helper()
+	for i := range loadSlots {
+		stranger, _ := newKey()
+		strangers = append(strangers, f.async(context.Background(), stranger, nil))
+		waitFor(f.t, "a question", func() bool { return len(f.store.probes()) == i+1 })
+	}
+	return strangers
+}
+
+// wantWaiting waits until n ids are still to be asked for.
+func (f *fixture) wantWaiting(n int) {
+	f.t.Helper()
+	waitFor(f.t, "the queue", func() bool {
+		f.probes.mu.Lock()
+		defer f.probes.mu.Unlock()
+		return len(f.probes.waiting) == n
+	})
+}
+
 func TestAProbedIDIsAskedForOnceASecondAndOnlyAKeyIsRead(t *testing.T) {
 	key, rec := newKey()
 	f := newProbed(t, rec)
@@ -44,13 +66,7 @@ func TestWhoeverWaitsIsProbedTogether(t *testing.T) {
 	hang := make(chan struct{})
 	f.store.onProbe = func([]ID) { <-hang }
 	ctx := context.Background()
-	// Every slot is held by one question of one stranger.
-	var strangers []<-chan Result
-	for i := range loadSlots {
-		stranger, _ := newKey()
-		strangers = append(strangers, f.async(ctx, stranger, nil))
-		waitFor(t, "a question", func() bool { return len(f.store.probes()) == i+1 })
-	}
+	strangers := f.holdSlots()
 	// Ten more have to wait: one is of a key, one leaves.
 	known := f.async(ctx, key, nil)
 	leaving, leave := context.WithCancel(ctx)
@@ -60,18 +76,10 @@ func TestWhoeverWaitsIsProbedTogether(t *testing.T) {
 		stranger, _ := newKey()
 		strangers = append(strangers, f.async(ctx, stranger, nil))
 	}
-	waitFor(t, "ten to wait", func() bool {
-		f.probes.mu.Lock()
-		defer f.probes.mu.Unlock()
-		return len(f.probes.waiting) == 10
-	})
+	f.wantWaiting(10)
 	leave()
 	wantSoon(t, "the client that left", gone, Unavailable)
-	f.probes.mu.Lock()
-	if n := len(f.probes.waiting); n != 9 {
-		t.Errorf("%d wait, want 9: it is still to be asked for", n)
-	}
-	f.probes.mu.Unlock()
+	f.wantWaiting(9) // it is not asked for any more
 	close(hang)
 	wantSoon(t, "the key", known, Valid)
 	for _, s := range strangers {
@@ -155,11 +163,7 @@ func TestManyRequestsForOneKeyAreServedThoughTheStoreStalls(t *testing.T) {
 	for range 3 * loadQueue {
 		all = append(all, f.async(context.Background(), key, nil))
 	}
-	waitFor(t, "the queue to fill", func() bool {
-		f.probes.mu.Lock()
-		defer f.probes.mu.Unlock()
-		return len(f.probes.waiting) == loadQueue
-	})
+	f.wantWaiting(loadQueue)
 	close(hang)
 	for _, a := range all {
 		wantSoon(t, "a request", a, Valid)
@@ -192,21 +196,13 @@ func TestWhoeverWaitsForAProbeIsToldThatTheVerifierCloses(t *testing.T) {
 	hang := make(chan struct{})
 	f.store.onProbe = func([]ID) { <-hang }
 	ctx := context.Background()
-	for i := range loadSlots {
-		stranger, _ := newKey()
-		f.async(ctx, stranger, nil)
-		waitFor(t, "a question", func() bool { return len(f.store.probes()) == i+1 })
-	}
+	f.holdSlots()
 	var waiting []<-chan Result
 	for range 9 {
 		stranger, _ := newKey()
 		waiting = append(waiting, f.async(ctx, stranger, nil))
 	}
-	waitFor(t, "nine to wait", func() bool {
-		f.probes.mu.Lock()
-		defer f.probes.mu.Unlock()
-		return len(f.probes.waiting) == 9
-	})
+	f.wantWaiting(9)
 	f.cancel() // as Close does first
 	for _, w := range waiting {
 		wantSoon(t, "one that waits", w, Unavailable)
