@@ -23,7 +23,8 @@ type bed struct {
 	o    *options
 	self string // this program, for its own child processes
 
-	hivegate, stock string // binaries
+	hivegate, stock string   // binaries
+	variables       []string // of the servers that are started, beside the usual
 	running         []*server
 }
 
@@ -116,7 +117,7 @@ func (b *bed) spawn(name, addr string, core int, args ...string) (*server, error
 	}
 	defer func() { _ = log.Close() }()
 	s.cmd = exec.Command(args[0], args[1:]...) //nolint:gosec // the programs that this one compares
-	s.cmd.Dir, s.cmd.Env = b.dir, b.env()
+	s.cmd.Dir, s.cmd.Env = b.dir, b.env(b.variables...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
