@@ -176,7 +176,7 @@ func TestBrowserPagesSeeWhatTheyMay(t *testing.T) {
 	if n := g.metric(t, "hivegate_requests_total", `outcome="preflight"`); n < 3 {
 		t.Errorf("%v preflights, want 3 at least", n)
 	}
-	if n := len(g.logLines(t, map[string]string{"logger": "http.handlers.hivegate", "reason": "cross_site"})); n < 4 {
+	if n := len(g.awaitLines(t, 4, map[string]string{"logger": "http.handlers.hivegate", "reason": "cross_site"})); n < 4 {
 		t.Errorf("%d refusals as cross_site, want forms, a POST and a WebSocket", n)
 	}
 }

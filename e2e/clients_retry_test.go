@@ -121,7 +121,7 @@ func TestClientsRecoverFrom429ByRetryAfter(t *testing.T) {
 			if got := s.metric(t, "hivegate_limited_total"); got != float64(refused) {
 				t.Errorf("the gate counts %v refusals, the clients met %d", got, refused)
 			}
-			if got := len(s.logLines(t, map[string]string{"logger": "http.handlers.hivegate", "reason": "rate_limited"})); got != refused {
+			if got := len(s.awaitLines(t, refused, map[string]string{"logger": "http.handlers.hivegate", "reason": "rate_limited"})); got != refused {
 				t.Errorf("the gate logged %d refusals, the clients met %d", got, refused)
 			}
 		})

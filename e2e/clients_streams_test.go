@@ -95,7 +95,7 @@ func TestClientsWebSocketAndServerSentEvents(t *testing.T) {
 	if r := got.RefusedListen; r.Code != 401 || r.Opened != 0 || len(r.Got) != 0 {
 		t.Errorf("eventsource without Bearer: %+v, want that it gives up with code 401", r)
 	}
-	if n := len(g.logLines(t, map[string]string{"logger": "http.handlers.hivegate", "reason": "malformed_authorization"})); n != 2 {
+	if n := len(g.awaitLines(t, 2, map[string]string{"logger": "http.handlers.hivegate", "reason": "malformed_authorization"})); n != 2 {
 		t.Errorf("%d refusals logged, want one for each client", n)
 	}
 }

@@ -195,7 +195,7 @@ func serviceKey(t *testing.T, npm npmProject, kind string) {
 			t.Errorf("with the marker %s of a browser: %d %q", marker, r.Status, r.Code)
 		}
 	}
-	if n := strings.Count(p.log.String(), `"reason":"browser_forbidden"`); n < 3 {
+	if n := len(p.awaitLines(t, 3, map[string]string{"reason": "browser_forbidden"})); n < 3 {
 		t.Errorf("%d refusals as browser_forbidden in the log, want 3", n)
 	}
 }

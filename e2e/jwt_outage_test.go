@@ -119,7 +119,7 @@ func TestAnIssuerThatIsDownAtStartIs503UntilItIsBack(t *testing.T) {
 		if up := g.metric(t, "hivegate_store_up", fmt.Sprintf("store=%q", "issuer:"+name)); up != want {
 			t.Errorf("hivegate_store_up of issuer %s is %g, want %g", name, up, want)
 		}
-		if want == 0 && len(g.logLines(t, map[string]string{"issuer": name, "level": "warn"})) == 0 {
+		if want == 0 && len(g.awaitLines(t, 1, map[string]string{"issuer": name, "level": "warn"})) == 0 {
 			t.Errorf("nothing is logged of issuer %s", name)
 		}
 	}
@@ -204,7 +204,7 @@ func TestAnIssuerThatGoesDownLaterKeepsItsCallers(t *testing.T) {
 		if up := g.metric(t, "hivegate_store_up", fmt.Sprintf("store=%q", "issuer:"+name)); up != 0 {
 			t.Errorf("issuer %s gave no keys when last asked, and hivegate_store_up says %g", name, up)
 		}
-		if len(g.logLines(t, map[string]string{"issuer": name, "level": "warn"})) == 0 {
+		if len(g.awaitLines(t, 1, map[string]string{"issuer": name, "level": "warn"})) == 0 {
 			t.Errorf("nothing is logged of the outage of %s", name)
 		}
 	}

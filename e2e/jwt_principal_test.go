@@ -72,7 +72,7 @@ func TestAJWTsPrincipalIsInHeadersMetricsAndAccessLog(t *testing.T) {
 	if users["user-7"] != 2 || users["user-1"] != 1 {
 		t.Errorf("user_id of the access log: %v, want user-7 twice and user-1 once", users)
 	}
-	if n := len(g.logLines(t, map[string]string{"logger": "http.handlers.hivegate", "reason": "insufficient_scope"})); n != 1 {
+	if n := len(g.awaitLines(t, 1, map[string]string{"logger": "http.handlers.hivegate", "reason": "insufficient_scope"})); n != 1 {
 		t.Errorf("%d lines of the refusal", n)
 	}
 }
@@ -141,7 +141,7 @@ func TestLimitsOfTokensBelongToOwnerUserOrAddress(t *testing.T) {
 	for range 6 {
 		pass("a plan that is gone is the default one", plan("gone", "q"))
 	}
-	if len(g.logLines(t, map[string]string{"plan": "gone", "level": "warn"})) == 0 {
+	if len(g.awaitLines(t, 1, map[string]string{"plan": "gone", "level": "warn"})) == 0 {
 		t.Error("nothing is logged of a plan that does not exist")
 	}
 }

@@ -30,6 +30,19 @@ lines:
 	return out
 }
 
+// awaitLines is logLines when there are n, or after five seconds what there is. A line
+// may come later than the answer: the output hivegate gathers lines for a moment, and
+// a pipe lies between.
+func (g *gate) awaitLines(t testing.TB, n int, want map[string]string) []map[string]any {
+	t.Helper()
+	var lines []map[string]any
+	reached(5*time.Second, func() bool {
+		lines = g.logLines(t, want)
+		return len(lines) >= n
+	})
+	return lines
+}
+
 var logged = func() config {
 	c := farms
 	c.options = "log {\n\t\tformat json\n\t}"
@@ -223,7 +236,7 @@ func sendCredentials(t *testing.T, g *gate, base string) {
 	eventually(t, 5*time.Second, "the requests are logged", func() bool {
 		return len(g.logLines(t, map[string]string{"logger": "http.log.access"})) >= len(requests)
 	})
-	if g.failuresLogged(t) == 0 {
+	if !reached(5*time.Second, func() bool { return g.failuresLogged(t) > 0 }) {
 		t.Error("the backend that is away was not logged: this test looks at nothing")
 	}
 	if strings.Contains(g.fromAdmin(t, "/metrics"), "127.0.0.1\"") {
