@@ -159,10 +159,6 @@ func (l *lab) compare(p *pair) (outcome, error) {
 		cand.sent = l.files[p.candSent]
 	}
 	res := outcome{pair: *p}
-	l.variables = nil
-	if p.ownGC {
-		l.variables = []string{"GOGC=100"}
-	}
 	var ratios []float64
 	rounds := l.o.loadRounds() / 2
 	for half := range 2 {
